@@ -1,0 +1,88 @@
+"""List the models of the zoo: whose they are, their rate points, whether weights are at hand."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from compressai_gen.checkpoints import known
+from compressai_gen.plugins import registry
+from compressai_gen.registry import Entry
+
+
+@dataclass(frozen=True)
+class Row:
+    """One zoo model.
+
+    Attributes:
+        plugin: who registered it; "compressai" for the stock models.
+        qualities: lowest and highest; real numbers between them if `variable_rate`.
+        weights: "embedded", "to download (m of n cached)" by ``pretrained=True``, or "none".
+    """
+
+    name: str
+    plugin: str
+    qualities: tuple[float, float]
+    variable_rate: bool
+    weights: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def run(args: argparse.Namespace) -> None:
+    rows = [*_registered(), *_stock()]
+    if args.json:
+        print(json.dumps([asdict(row) for row in rows], indent=2))
+        return
+    print(f"{'name':<31}{'plugin':<15}{'quality':<10}weights")
+    for row in rows:
+        low, high = row.qualities
+        span = f"{low:g}..{high:g}" if row.variable_rate else f"{low:g}-{high:g}"
+        print(f"{row.name:<31}{row.plugin:<15}{span:<10}{row.weights}")
+    print(
+        "\na..b: any real quality from a to b by one set of weights; a-b: one set for each integer"
+    )
+
+
+def _registered() -> list[Row]:
+    embedded = {entry.architecture for entry in known() if entry.embedded}
+    models = registry("zoo_models")
+    return [_row(models.entry(name), name in embedded) for name in models]
+
+
+def _row(entry: Entry, embedded: bool) -> Row:
+    details = entry.details
+    weights = "embedded" if embedded else "none"
+    return Row(entry.name, entry.plugin, details["qualities"], details["variable_rate"], weights)
+
+
+def _stock() -> list[Row]:
+    """CompressAI's own image models, from the tables of its zoo."""
+    from compressai.zoo import image, image_models, image_vbr
+
+    rows = []
+    for name in sorted(set(image_models).difference(registry("zoo_models"))):
+        vbr = name.endswith("-vbr")
+        cfgs = {} if vbr else image.cfgs.get(name, {})
+        urls = (image_vbr if vbr else image).model_urls.get(name, {})
+        qualities = (0, 7) if vbr else (min(cfgs, default=1), max(cfgs, default=8))
+        rows.append(Row(name, "compressai", qualities, vbr, _weights(urls)))
+    return rows
+
+
+def _weights(urls: dict[str, Any]) -> str:
+    from torch.hub import get_dir
+
+    found = [url for urls_of_metric in urls.values() for url in _leaves(urls_of_metric)]
+    folder = Path(get_dir()) / "checkpoints"
+    cached = sum((folder / url.rpartition("/")[2]).is_file() for url in found)
+    return f"to download ({cached} of {len(found)} cached)" if found else "none"
+
+
+def _leaves(urls: Any) -> list[str]:
+    return [urls] if isinstance(urls, str) else list(urls.values())

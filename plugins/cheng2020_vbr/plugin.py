@@ -1,0 +1,54 @@
+"""Variable-rate Cheng2020 and hyperprior models, one set of weights for rate points 0 to 9."""
+
+from __future__ import annotations
+
+from compressai_gen.hookspecs import Register, RegisterZooModel, hookimpl
+
+RATE_POINTS = (0, 9)
+HERE = "compressai_gen_plugins.cheng2020_vbr"
+
+
+@hookimpl
+def register_zoo_models(register: RegisterZooModel) -> None:
+    factories, models = "compressai_gen.models.zoo", "compressai_gen.models"
+    register(
+        "cheng2020-anchor-vbr",
+        f"{factories}:cheng2020_anchor_vbr",
+        architecture=f"{models}.cheng2020_vbr:Cheng2020AnchorVbr",
+        qualities=RATE_POINTS,
+        variable_rate=True,
+        checkpoint=f"{HERE}:checkpoint",
+        help="Cheng 2020 with residual blocks, checkerboard context; the default codec",
+    )
+    register(
+        "cheng2020-attn-vbr",
+        f"{factories}:cheng2020_attn_vbr",
+        architecture=f"{models}.cheng2020_vbr:Cheng2020AttentionVbr",
+        qualities=RATE_POINTS,
+        variable_rate=True,
+        help="the same with attention modules",
+    )
+    register(
+        "bmshj2018-hyperprior-gain-vbr",
+        f"{factories}:bmshj2018_hyperprior_gain_vbr",
+        architecture=f"{models}.hyperprior_vbr:ScaleHyperpriorGainVbr",
+        qualities=RATE_POINTS,
+        variable_rate=True,
+        help="scale hyperprior with gain units",
+    )
+    register(
+        "mbt2018-mean-gain-vbr",
+        f"{factories}:mbt2018_mean_gain_vbr",
+        architecture=f"{models}.hyperprior_vbr:MeanScaleHyperpriorGainVbr",
+        qualities=RATE_POINTS,
+        variable_rate=True,
+        help="mean-scale hyperprior with gain units",
+    )
+
+
+@hookimpl
+def register_recipes(register: Register) -> None:
+    register("cheng2020-anchor-vbr", f"{HERE}.recipe:CHENG2020_ANCHOR_VBR")
+    register("cheng2020-attn-vbr", f"{HERE}.recipe:CHENG2020_ATTN_VBR")
+    register("bmshj2018-hyperprior-gain-vbr", f"{HERE}.recipe:BMSHJ2018_GAIN_VBR")
+    register("mbt2018-mean-gain-vbr", f"{HERE}.recipe:MBT2018_MEAN_GAIN_VBR")

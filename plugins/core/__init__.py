@@ -1,0 +1,1 @@
+"""What belongs to no single paper, registered by the same hooks as everything else."""

@@ -1,0 +1,50 @@
+"""Metrics, losses, the CompressAI converter and the diffusers face of a CompressAI model."""
+
+from __future__ import annotations
+
+from compressai_gen.hookspecs import Register, hookimpl
+
+
+@hookimpl
+def register_components(register: Register) -> None:
+    register(
+        "CompressionModelComponent",
+        "diffusers_codec.models.compression_model:CompressionModelComponent",
+        help="any CompressAI model as a part of a pipeline",
+    )
+
+
+@hookimpl
+def register_pipelines(register: Register) -> None:
+    register(
+        "CodecPipeline",
+        "diffusers_codec.pipelines.codec.pipeline_codec:CodecPipeline",
+        help="compress and decompress with one CompressAI model",
+    )
+
+
+@hookimpl
+def register_losses(register: Register) -> None:
+    losses = "compressai_gen.losses.rate_distortion"
+    register("mse", f"{losses}:mse", help="squared error on the 8-bit scale")
+    register("ms-ssim", f"{losses}:ms_ssim", help="1 - MS-SSIM")
+
+
+@hookimpl
+def register_metrics(register: Register) -> None:
+    metrics = "compressai_gen.metrics"
+    register("psnr-rgb", f"{metrics}.psnr:PsnrRgb", help="PSNR of 8-bit RGB, dB")
+    register("ms-ssim-rgb", f"{metrics}.ms_ssim:MsSsimRgb", help="MS-SSIM of 8-bit RGB")
+    register("lpips-squeeze", f"{metrics}.lpips:LpipsSqueeze", help="LPIPS 0.1, SqueezeNet")
+    register("lpips-alex", f"{metrics}.lpips:LpipsAlex", help="LPIPS 0.1, AlexNet")
+    register("lpips-vgg", f"{metrics}.lpips:LpipsVgg", help="LPIPS 0.1, VGG16")
+    register("niqe", f"{metrics}.niqe:Niqe", help="NIQE, no reference")
+
+
+@hookimpl
+def register_converters(register: Register) -> None:
+    register(
+        "compressai",
+        "compressai_gen.checkpoints:convert_compressai",
+        help="a .pth.tar of CompressAI's own training",
+    )

@@ -1,0 +1,1 @@
+"""A complete plugin of compressai-gen, small enough to read in one go."""

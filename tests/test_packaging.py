@@ -1,0 +1,76 @@
+"""What `pip install .` installs: all packages, under their import names, with their data files."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {
+    "compressai_gen": "compressai_gen",
+    "diffusers_codec": "diffusers_codec",
+    "plugins": "compressai_gen_plugins",
+}
+DATA = ("py.typed", "README.md", ".png", ".json", ".safetensors")
+WITHOUT = shutil.ignore_patterns("__pycache__", "*.egg-info")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    work = tmp_path_factory.mktemp("wheel")
+    for folder in PACKAGES:
+        shutil.copytree(ROOT / folder, work / folder, ignore=WITHOUT)
+    for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        if (ROOT / file).exists():
+            shutil.copy(ROOT / file, work)
+    (work / "plugins" / "core" / "checkpoint" / "older").mkdir(parents=True)
+    (work / "plugins" / "core" / "checkpoint" / "older" / "config.json").write_text("{}")
+    (work / "plugins" / "core" / "checkpoint" / "older" / "a.safetensors").write_bytes(b"0")
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(work / "out")]
+    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, str(work)], check=True)
+    (built,) = (work / "out").glob("*.whl")
+    return zipfile.ZipFile(built)
+
+
+def test_wheel_has_every_source_and_data_file(wheel):
+    expected = {
+        "compressai_gen_plugins/core/checkpoint/older/" + f
+        for f in ("config.json", "a.safetensors")
+    }
+    for folder, package in PACKAGES.items():
+        for file in (ROOT / folder).rglob("*"):
+            if file.suffix == ".py" or file.name.endswith(DATA):
+                expected.add(f"{package}/{file.relative_to(ROOT / folder).as_posix()}")
+    installed = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert installed == expected
+
+
+def test_wheel_declares_command_plugins_and_licence(wheel):
+    files = {Path(name).name: name for name in wheel.namelist() if ".dist-info/" in name}
+    points = wheel.read(files["entry_points.txt"]).decode()
+    assert "cgen = compressai_gen.cli.main:main" in points
+    assert "cheng2020-vbr = compressai_gen_plugins.cheng2020_vbr.plugin" in points
+    metadata = wheel.read(files["METADATA"]).decode()
+    assert "License-Expression: Apache-2.0" in metadata
+    assert "LICENSE" in files
+
+
+def test_every_folder_of_sources_is_a_package():
+    for folder in PACKAGES:
+        for file in (ROOT / folder).rglob("*.py"):
+            assert (file.parent / "__init__.py").exists(), f"{file.parent} has no __init__.py"
+
+
+def test_readme_has_the_test_command_on_one_line():
+    """`.ci/run` runs exactly this text."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    between = readme.partition("<!-- test-command -->\n")[2].partition("<!-- /test-command -->")[0]
+    fence, command, end = between.strip().splitlines()
+    assert (fence, end) == ("```sh", "```")
+    assert command.startswith("python3 -m venv .venv && .venv/bin/pip install ")
+    assert command.endswith(" && .venv/bin/python -m pytest")
