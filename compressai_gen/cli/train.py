@@ -1,0 +1,86 @@
+"""``cgen train``: train a model on a folder of photographs."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the sub-command."""
+    parser.add_argument("recipe", help="what to train; `cgen train list` prints what there is")
+    parser.add_argument("--data", type=Path, help="folder of photographs, searched recursively")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder of the run (default: cgen-train/RECIPE); a run that was "
+        "stopped goes on from there",
+    )
+    parser.add_argument("--preset", help="settings to start from (default: the recipe's first)")
+    parser.add_argument("--minutes", type=float, help="time budget, over all resumed parts")
+    parser.add_argument("--steps", type=int, help="stop after this many steps at the latest")
+    parser.add_argument("--metric", choices=["mse", "ms-ssim"], help="distortion")
+    parser.add_argument("--batch-size", type=int, help="crops a step and process")
+    parser.add_argument("--crop", type=int, help="side of the crops, pixels")
+    parser.add_argument("--learning-rate", type=float, help="peak learning rate")
+    parser.add_argument(
+        "--argument",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="constructor argument of the model, such as N=96; may be repeated",
+    )
+    parser.add_argument("--init", help="checkpoint to start from: a folder or a Hub repo id")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
+    parser.add_argument("--workers", type=int, default=0, help="processes that read pictures")
+
+
+def run(args: argparse.Namespace) -> int | None:
+    """Train; Ctrl-C stops the run in a state from which the same command goes on."""
+    from compressai_gen.errors import ImageError, OptionError
+    from compressai_gen.plugins import registry
+
+    recipes = registry("recipes")
+    if args.recipe == "list":
+        print("\n".join(recipes.names()))
+        return None
+    recipe = recipes.load(args.recipe)
+    if args.data is None:
+        raise OptionError("no pictures to train on: give a folder of photographs with --data DIR")
+    if not args.data.is_dir():
+        raise ImageError(f"{args.data} is not a folder: give a folder of photographs with --data")
+    changes = ("minutes", "metric", "batch_size", "crop", "learning_rate")
+    folder = recipe.train(
+        args.data,
+        args.out or Path("cgen-train") / args.recipe,
+        preset=args.preset,
+        arguments=dict(parse_argument(text) for text in args.argument),
+        init=args.init,
+        seed=args.seed,
+        workers=args.workers,
+        steps=args.steps,
+        **{name: getattr(args, name) for name in changes},
+    )
+    print(
+        f"checkpoint: {folder}\ntry: cgen compress photo.png --checkpoint {folder}", file=sys.stderr
+    )
+    return None
+
+
+def parse_argument(text: str) -> tuple[str, object]:
+    """``"N=96"`` to ``("N", 96)``.
+
+    Raises:
+        OptionError: if there is no ``=`` in it, or the value is not a Python literal.
+    """
+    from compressai_gen.errors import OptionError
+
+    name, equals, value = text.partition("=")
+    try:
+        if equals:
+            return name.strip(), ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        pass
+    raise OptionError(f"--argument {text!r} is not NAME=VALUE with a number or a list as value")

@@ -1,0 +1,1 @@
+"""CompressAI models, one file a family."""

@@ -1,0 +1,140 @@
+"""One view on every model with a hyperprior, stock or ours: latents, synthesis, entropy networks.
+
+Everything that codes latents (files, the fixed-point export, pipelines) goes through these three
+functions, so that a stock CompressAI model needs no wrapper class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+from compressai.models import (
+    Cheng2020AnchorCheckerboard,
+    CompressionModel,
+    JointAutoregressiveHierarchicalPriors,
+    MeanScaleHyperprior,
+    MeanScaleHyperpriorVbr,
+    ScaleHyperprior,
+    ScaleHyperpriorVbr,
+)
+from torch import Tensor, nn
+
+from compressai_gen.errors import NotPortableError
+from compressai_gen.models.cheng2020_vbr import Cheng2020AnchorVbr
+from compressai_gen.models.variable_rate import VariableRateModel
+
+Family = Literal["hyperprior", "mean-scale", "checkerboard"]
+
+
+@dataclass(frozen=True)
+class EntropyNetworks:
+    """What encoder and decoder must compute identically.
+
+    Attributes:
+        family: how the parameters of y come about.
+        h_s: z_hat (B, N, h, w) to parameters at 4 times the resolution.
+        entropy_bottleneck: factorised prior of z.
+        gaussian_conditional: scale table of y.
+        context_prediction: masked convolution over the anchors' y_hat (checkerboard only).
+        entropy_parameters: pointwise network over context and h_s (checkerboard only).
+        anchor_parity: where the anchors lie: "even" if row + column is even.
+        context_first: stock CompressAI concatenates context, h_s; ours h_s, context.
+        z_log2_inverse_gain: shape (L, N), at the integer rate points, or None without gains.
+    """
+
+    family: Family
+    h_s: nn.Module
+    entropy_bottleneck: EntropyBottleneck
+    gaussian_conditional: GaussianConditional
+    context_prediction: nn.Module | None = None
+    entropy_parameters: nn.Module | None = None
+    anchor_parity: Literal["even", "odd"] = "even"
+    context_first: bool = False
+    z_log2_inverse_gain: Tensor | None = None
+
+
+def analysis(
+    model: CompressionModel, x: Tensor, quality: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """Image to latents as they are rounded next.
+
+    Args:
+        model: a model :func:`entropy_networks` accepts.
+        x: shape (B, 3, H, W) in [0, 1], H and W multiples of 64.
+        quality: rate point of a variable-rate model, else None.
+
+    Returns:
+        y, shape (B, M, H/16, W/16), and z, shape (B, N, H/64, W/64), both float32.
+    """
+    if isinstance(model, VariableRateModel):
+        return model.analysis(x, model.rate_point(quality, None, None))
+    y = model.g_a(x)
+    if isinstance(model, Cheng2020AnchorCheckerboard):
+        return y.float(), model.latent_codec["hyper"].h_a(y).float()
+    is_scale_only = not isinstance(model, MeanScaleHyperprior)
+    return y.float(), model.h_a(torch.abs(y) if is_scale_only else y).float()
+
+
+def synthesis(model: CompressionModel, y_hat: Tensor, quality: float | None = None) -> Tensor:
+    """Quantised latent to image, shape (B, 3, 16 h, 16 w), not clamped.
+
+    Args:
+        model: a model :func:`entropy_networks` accepts.
+        y_hat: shape (B, M, h, w), in the gained domain of a variable-rate model.
+        quality: rate point of a variable-rate model, else None.
+    """
+    if isinstance(model, VariableRateModel):
+        return model.synthesis(y_hat, model.rate_point(quality, None, None))
+    return model.g_s(y_hat.to(next(model.g_s.parameters()).dtype))
+
+
+def entropy_networks(model: CompressionModel) -> EntropyNetworks:
+    """The entropy networks of a model.
+
+    Raises:
+        NotPortableError: if its context is serial, or of a kind that has no fixed-point form.
+    """
+    if isinstance(model, Cheng2020AnchorCheckerboard):
+        return _stock_checkerboard(model)
+    gains = model.z_gain.log2_inverse_gain if isinstance(model, VariableRateModel) else None
+    if isinstance(model, Cheng2020AnchorVbr):
+        return EntropyNetworks(
+            family="checkerboard",
+            h_s=model.h_s,
+            entropy_bottleneck=model.entropy_bottleneck,
+            gaussian_conditional=model.gaussian_conditional,
+            context_prediction=model.context_prediction,
+            entropy_parameters=model.entropy_parameters,
+            z_log2_inverse_gain=gains,
+        )
+    serial = (JointAutoregressiveHierarchicalPriors, MeanScaleHyperpriorVbr, ScaleHyperpriorVbr)
+    if isinstance(model, ScaleHyperprior) and not isinstance(model, serial):
+        return EntropyNetworks(
+            family="mean-scale" if isinstance(model, MeanScaleHyperprior) else "hyperprior",
+            h_s=model.h_s,
+            entropy_bottleneck=model.entropy_bottleneck,
+            gaussian_conditional=model.gaussian_conditional,
+            z_log2_inverse_gain=gains,
+        )
+    raise NotPortableError(
+        f"{type(model).__name__} has no fixed-point form (its context is serial or its tables are "
+        "rebuilt in float); portable are bmshj2018-hyperprior, mbt2018-mean, "
+        "cheng2020-anchor-checkerboard and this package's models"
+    )
+
+
+def _stock_checkerboard(model: Cheng2020AnchorCheckerboard) -> EntropyNetworks:
+    y_codec, hyper = model.latent_codec["y"], model.latent_codec["hyper"]
+    return EntropyNetworks(
+        family="checkerboard",
+        h_s=hyper.h_s,
+        entropy_bottleneck=hyper.entropy_bottleneck,
+        gaussian_conditional=y_codec.latent_codec["y"].gaussian_conditional,
+        context_prediction=y_codec.context_prediction,
+        entropy_parameters=y_codec.entropy_parameters,
+        anchor_parity=y_codec.anchor_parity,
+        context_first=True,
+    )

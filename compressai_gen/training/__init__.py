@@ -1,0 +1,1 @@
+"""Training: one loop on accelerate, recipes as frozen dataclasses."""

@@ -1,0 +1,252 @@
+"""The training loop of the rate-distortion models, on accelerate.
+
+The same call runs on one CPU, one GPU, or many processes under ``accelerate launch``. Progress is
+measured in *minutes of training*, which survive a kill: a run resumes where its last saved state
+was, with the schedule it had.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast, set_seed
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from compressai_gen.losses.rate_distortion import RateDistortion, balanced_weights, rate_distortion
+from compressai_gen.models.variable_rate import VariableRateModel
+from compressai_gen.training.data import PhotoCrops
+from compressai_gen.training.ema import MovingAverage
+from compressai_gen.training.log import TrainingLog
+from compressai_gen.training.recipe import Recipe
+
+SAVE_EVERY_SECONDS = float(os.environ.get("COMPRESSAI_GEN_SAVE_SECONDS", "120"))
+LOG_EVERY_STEPS = 50
+
+
+class TrainingStep(nn.Module):
+    """Model and loss in one module, so that a distributed wrapper sees every parameter used."""
+
+    log_multipliers: Tensor
+    log_weights: Tensor
+
+    def __init__(self, model: VariableRateModel, recipe: Recipe) -> None:
+        super().__init__()
+        from compressai_gen.plugins import registry
+
+        self.model = model
+        self.distortion = registry("losses").load(recipe.metric)
+        multipliers = torch.tensor(recipe.multipliers)
+        self.register_buffer("log_multipliers", multipliers.log())
+        self.register_buffer(
+            "log_weights", balanced_weights(multipliers, recipe.weight_exponent).log()
+        )
+
+    def forward(self, x: Tensor, quality: Tensor) -> tuple[RateDistortion, Tensor]:
+        """Losses of images (B, 3, H, W) at rate points (B,): rate-distortion and auxiliary."""
+        cost = rate_distortion(
+            self.model(x, quality),
+            x,
+            at_quality(self.log_multipliers, quality).exp(),
+            at_quality(self.log_weights, quality).exp(),
+            self.distortion,
+        )
+        return cost, self.model.aux_loss()
+
+
+def at_quality(values: Tensor, quality: Tensor) -> Tensor:
+    """Linear interpolation of ``values`` (L,) at real positions ``quality`` (B,)."""
+    lower = quality.floor().clamp(0, len(values) - 2).long()
+    return torch.lerp(values[lower], values[lower + 1], quality - lower)
+
+
+class Trainer:
+    """One training run in one folder.
+
+    Args:
+        model: what is trained.
+        recipe: how.
+        data: folder of photographs.
+        out: folder of the run: ``state.pt`` (to resume), ``log.csv``.
+        seed: of crops, rate points and noise.
+        workers: processes that read photographs; 0 reads them in between the steps.
+        max_steps: stop after this many steps even if time is left.
+    """
+
+    def __init__(
+        self,
+        model: VariableRateModel,
+        recipe: Recipe,
+        data: str | Path,
+        out: str | Path,
+        *,
+        seed: int = 0,
+        workers: int = 0,
+        max_steps: int | None = None,
+    ) -> None:
+        self.recipe, self.out, self.data, self.workers = recipe, Path(out), data, workers
+        self.max_steps = max_steps
+        self.accelerator = Accelerator(mixed_precision=recipe.autocast)
+        set_seed(seed, device_specific=True)
+        self.seed = seed
+        self.step, self.seconds = 0, 0.0
+        step_module = TrainingStep(model, recipe)
+        optimizer = torch.optim.Adam(parameter_groups(model, recipe.learning_rate))
+        self.module, self.optimizer = self.accelerator.prepare(step_module, optimizer)
+        self.ema = MovingAverage(self.model, recipe.ema)
+        self.state_file = self.out / "state.pt"
+
+    @property
+    def model(self) -> VariableRateModel:
+        """The model itself, out of its distributed wrapper."""
+        return self.accelerator.unwrap_model(self.module).model
+
+    # -- running ------------------------------------------------------------------------------
+
+    def train(self) -> VariableRateModel:
+        """Run to the end of the time budget and return the averaged model, in eval mode."""
+        self.resume()
+        self.announce()
+        log = TrainingLog(self.out / "log.csv", self.step, self.accelerator.is_main_process)
+        bar = tqdm(
+            total=round(60 * self.recipe.minutes),
+            initial=round(self.seconds),
+            unit="s",
+            disable=not self.accelerator.is_main_process,
+            bar_format="{percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}",
+        )
+        last_save = clock = time.monotonic()
+        for x in self.batches():
+            if self.finished():
+                break
+            self.set_learning_rate()
+            cost, quality = self.train_step(x)
+            self.step += 1
+            now = time.monotonic()
+            self.seconds, clock = self.shared_clock(self.seconds + now - clock), now
+            log.add(cost, quality)
+            if self.step % LOG_EVERY_STEPS == 0:
+                bar.set_postfix_str(log.write(self.step, self.seconds, self.learning_rate()))
+                bar.update(round(self.seconds) - bar.n)
+            if self.shared_clock(now - last_save) > SAVE_EVERY_SECONDS:
+                self.save()
+                last_save = now
+        bar.close()
+        self.save()
+        self.ema.copy_to(self.model)
+        return self.model.eval()
+
+    def train_step(self, x: Tensor) -> tuple[RateDistortion, Tensor]:
+        """One update; every picture of the batch has a rate point of its own."""
+        levels = len(self.recipe.multipliers)
+        quality = torch.rand(len(x), device=x.device) * (levels - 1)
+        cost, aux = self.module(x, quality)
+        self.accelerator.backward(cost.loss + aux)
+        self.accelerator.clip_grad_norm_(rate_distortion_parameters(self.model), self.recipe.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.ema.update(self.model)
+        return cost, quality
+
+    def batches(self) -> Iterator[Tensor]:
+        """Batches on the device; crops of a step are a function of seed, step and process."""
+        process = self.accelerator.process_index
+        crops = PhotoCrops(self.data, self.recipe.crop, self.seed + 7919 * process + 31 * self.step)
+        loader = DataLoader(crops, self.recipe.batch_size, num_workers=self.workers)
+        for x in loader:
+            yield x.to(self.accelerator.device)
+
+    def announce(self) -> None:
+        """One line: what runs where."""
+        parameters = sum(p.numel() for p in self.model.parameters())
+        self.accelerator.print(
+            f"{self.recipe.architecture}: {parameters / 1e6:.2f} M parameters, "
+            f"{self.accelerator.num_processes} processes on {self.accelerator.device.type}, "
+            f"step {self.step}, {self.seconds / 60:.1f} of {self.recipe.minutes:g} minutes done",
+            file=sys.stderr,
+        )
+
+    # -- schedule -----------------------------------------------------------------------------
+
+    def progress(self) -> float:
+        """Share of the run that is done, in [0, 1]: of the minutes, or of the steps if given."""
+        by_time = self.seconds / (60 * self.recipe.minutes)
+        by_steps = self.step / self.max_steps if self.max_steps else 0.0
+        return min(1.0, max(by_time, by_steps))
+
+    def finished(self) -> bool:
+        return self.progress() >= 1
+
+    def shared_clock(self, seconds: float) -> float:
+        """The main process's clock, so that all processes stop at the same step."""
+        if self.accelerator.num_processes == 1:
+            return seconds
+        return float(broadcast(torch.tensor(seconds, device=self.accelerator.device)).item())
+
+    def set_learning_rate(self) -> None:
+        """Linear warm-up, plateau, cosine to 1 % at the end."""
+        factor = schedule(self.progress(), self.recipe.warmup, self.recipe.decay)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * (1.0 if group["name"] == "quantiles" else factor)
+
+    def learning_rate(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    # -- state --------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write the state beside the old one, then rename: a kill in between loses nothing."""
+        if self.accelerator.is_main_process:
+            state = {
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "ema": self.ema.state_dict(),
+                "step": self.step,
+                "seconds": self.seconds,
+            }
+            torch.save(state, self.state_file.with_suffix(".new"))
+            os.replace(self.state_file.with_suffix(".new"), self.state_file)
+        self.accelerator.wait_for_everyone()
+
+    def resume(self) -> None:
+        """Go on from the saved state, if there is one, with fresh random draws."""
+        if not self.state_file.exists():
+            return
+        state = torch.load(self.state_file, map_location="cpu", weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.ema.load_state_dict(state["ema"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        set_seed(self.seed + self.step, device_specific=True)
+
+
+def schedule(progress: float, warmup: float, decay: float) -> float:
+    """Factor on the learning rate at ``progress`` in [0, 1]."""
+    if progress < warmup:
+        return max(progress / warmup, 0.01)
+    if progress <= 1 - decay:
+        return 1.0
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - 1 + decay) / decay))
+
+
+def parameter_groups(model: nn.Module, learning_rate: float) -> list[dict[str, Any]]:
+    """Network and quantiles; the auxiliary loss moves the quantiles alone, and faster."""
+    quantiles = [p for n, p in model.named_parameters() if n.endswith(".quantiles")]
+    return [
+        {"params": rate_distortion_parameters(model), "peak": learning_rate, "name": "network"},
+        {"params": quantiles, "peak": 1e-2, "name": "quantiles"},
+    ]
+
+
+def rate_distortion_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Everything the rate-distortion loss trains."""
+    return [p for n, p in model.named_parameters() if not n.endswith(".quantiles")]

@@ -1,0 +1,46 @@
+"""How the variable-rate models are trained.
+
+No paper trains exactly this model. The adapter paper (its first stage: "Cheng-VBR") gives the
+``ms-ssim`` preset: ten multipliers from 50 to 0.005 on 1 - MS-SSIM, batch 96, Adam at 1e-5 for 600
+epochs, starting from CompressAI's weights. The ``mse`` presets use CompressAI's scale, lambda on
+the 8-bit squared error, from its lowest quality to between its seventh and eighth.
+"""
+
+from __future__ import annotations
+
+from compressai_gen.training.recipe import Recipe
+from compressai_gen.training.variable_rate import VariableRateRecipes
+
+MSE_MULTIPLIERS = tuple(round(0.0018 * (0.13 / 0.0018) ** (level / 9), 6) for level in range(10))
+
+PAPER_MULTIPLIERS = (0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 16.0, 50.0)
+
+
+SMALL_CHENG = {"N": 64, "stages": [24, 48, 64]}
+"""Narrow where the resolution is high: the multiplications go where they help most."""
+
+
+def _recipes(architecture: str, small: dict[str, object]) -> VariableRateRecipes:
+    """``small`` is what an afternoon on two CPU cores affords; the others want a GPU."""
+    mse = Recipe(architecture, multipliers=MSE_MULTIPLIERS, batch_size=16, minutes=24 * 60)
+    return VariableRateRecipes(
+        {
+            "small": mse.replace(
+                arguments=small, batch_size=8, crop=128, learning_rate=1e-3, minutes=120
+            ),
+            "mse": mse,
+            "ms-ssim": mse.replace(
+                metric="ms-ssim",
+                multipliers=PAPER_MULTIPLIERS,
+                batch_size=96,
+                learning_rate=1e-5,
+                autocast="no",
+            ),
+        }
+    )
+
+
+CHENG2020_ANCHOR_VBR = _recipes("cheng2020-anchor-vbr", SMALL_CHENG)
+CHENG2020_ATTN_VBR = _recipes("cheng2020-attn-vbr", SMALL_CHENG)
+BMSHJ2018_GAIN_VBR = _recipes("bmshj2018-hyperprior-gain-vbr", {"N": 64, "M": 96})
+MBT2018_MEAN_GAIN_VBR = _recipes("mbt2018-mean-gain-vbr", {"N": 64, "M": 96})
