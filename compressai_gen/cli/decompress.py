@@ -1,0 +1,79 @@
+"""Decompress .cgen files to pictures.
+
+cgen decompress photo.cgen              writes photo.png beside it
+cgen decompress photo.cgen out.webp     the format follows the name; - is standard input or output
+cgen decompress small/ -o pictures/     several files and folders into a folder
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compressai_gen.bitstream.files import STDIO
+from compressai_gen.cli.batch import CODED, PICTURES, add_common_arguments, plan, run_jobs
+from compressai_gen.cli.codec_options import add_codec_options, codec_options
+from compressai_gen.errors import OptionError
+
+if TYPE_CHECKING:
+    from compressai_gen.codec import Codec
+
+FORMATS = ("png", "jpg", "webp", "tiff", "bmp")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("inputs", nargs="+", metavar="IN", help="files, folders, globs or -")
+    add_common_arguments(parser)
+    parser.add_argument(
+        "--format", choices=FORMATS, default="png", help="where no name says it; default png"
+    )
+    add_codec_options(parser, "decompress")
+
+
+def run(args: argparse.Namespace) -> int:
+    jobs = plan(
+        args.inputs,
+        args.output,
+        extensions=(CODED,),
+        extension=f".{args.format}",
+        is_output=lambda name: name == STDIO or not name.lower().endswith(CODED),
+    )
+    for job in jobs:
+        if job.target != STDIO and Path(job.target).suffix.lower() not in PICTURES:
+            raise OptionError(f"{job.target}: give a name ending in {', '.join(PICTURES)}")
+    convert = partial(_convert, _Codecs(args), args)
+    return run_jobs(jobs, convert, as_json=args.json, force=args.force, overwrite_derived=False)
+
+
+class _Codecs:
+    """Codecs by the fingerprint of their files, each loaded once."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.arguments = {"checkpoint": args.checkpoint, "device": args.device, "dtype": args.dtype}
+        self.opened: dict[bytes, Codec] = {}
+
+    def codec_for(self, data: bytes, fingerprint: bytes, max_pixels: int) -> Codec:
+        from compressai_gen.codec import codec_for
+
+        if fingerprint not in self.opened:
+            self.opened[fingerprint] = codec_for(data, max_pixels=max_pixels, **self.arguments)
+        return self.opened[fingerprint]
+
+
+def _convert(
+    codecs: _Codecs, args: argparse.Namespace, data: bytes, target: str
+) -> tuple[bytes, dict[str, Any]]:
+    from compressai_gen.bitstream import MAX_PIXELS, unpack
+    from compressai_gen.images import write_image
+
+    limit = args.max_pixels or MAX_PIXELS
+    header, _ = unpack(data, limit)
+    codec = codecs.codec_for(data, header.fingerprint, limit)
+    options = codec_options(args, getattr(codec, "name", ""), "decompress")
+    image = codec.decompress(data, output_type="pil", max_pixels=limit, **options)
+    extension = f".{args.format}" if target == STDIO else Path(target).suffix
+    told = {"width": image.width, "height": image.height, "bytes": len(data)}
+    told["bpp"] = 8 * len(data) / header.pixels
+    return write_image(image, extension), {**told, "quality": header.quality}

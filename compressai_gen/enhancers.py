@@ -1,0 +1,109 @@
+"""Decode-time enhancers: a plugin that makes a better picture from another codec's latents.
+
+An enhancer is registered with the codecs it understands and its options; it is loaded when one of
+its options is given at ``decompress`` (or when the file carries the sender's wish for one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from compressai.models import CompressionModel
+from torch import Tensor
+
+from compressai_gen.bitstream import FIELDS, Header
+from compressai_gen.errors import OptionError
+from compressai_gen.models.latents import synthesis
+from compressai_gen.options import Option, parse_options
+from compressai_gen.plugins import registry
+
+WISHES = tuple(field.name for field in FIELDS if field.flag)  # options a header can carry
+
+
+@dataclass(frozen=True)
+class DecodedLatents:
+    """What an enhancer gets.
+
+    Attributes:
+        y_hat: shape (1, M, h, w), in the gained domain of a variable-rate model, on the device of
+            the synthesis.
+        quality: rate point, None for a single-rate model.
+        header: of the file; ``height`` and ``width`` are the picture's size.
+        model: with its synthesis ``g_s`` in the dtype that was asked for.
+        codec: name of the codec that wrote the file.
+    """
+
+    y_hat: Tensor
+    quality: float | None
+    header: Header
+    model: CompressionModel
+    codec: str
+
+    def synthesize(self, y_hat: Tensor | None = None) -> Tensor:
+        """The codec's own picture of its latents, or of others, shape (1, 3, 16 h, 16 w)."""
+        return synthesis(self.model, self.y_hat if y_hat is None else y_hat, self.quality)
+
+
+class Enhancer(Protocol):
+    """The contract; what is registered is called without arguments to make one."""
+
+    def enhance(self, decoded: DecodedLatents, **options: Any) -> Tensor:
+        """A picture of shape (1, 3, H, W), H and W at least the header's; it is cropped and
+        clamped to [0, 1] afterwards."""
+        ...
+
+
+def enhancer_options(codec: str) -> dict[str, tuple[Option, ...]]:
+    """Options of the enhancers that understand ``codec``, by the enhancer's name."""
+    enhancers = registry("enhancers")
+    entries = [enhancers.entry(name) for name in enhancers]
+    return {e.name: e.details["options"] for e in entries if codec in e.details["codecs"]}
+
+
+def choose_enhancer(
+    codec: str, given: Mapping[str, Any], verb: str
+) -> tuple[str, dict[str, Any]] | None:
+    """The enhancer that has all the given options, and the checked options; None if none given.
+
+    Raises:
+        OptionError: no enhancer of this codec has them all, or a bad value.
+    """
+    if not given:
+        return None
+    offers = enhancer_options(codec)
+    for name, options in offers.items():
+        if {option.name for option in options if verb in option.verbs}.issuperset(given):
+            return name, parse_options(given, options, name, verb)
+    flags = " ".join(f"--{name.replace('_', '-')}" for name in given)
+    there = "; ".join(f"{n}: {' '.join(o.flag for o in options)}" for n, options in offers.items())
+    raise OptionError(
+        f"{codec} has no option {flags} at {verb}; "
+        + (f"its enhancers have {there}" if there else "it has none, and no enhancer for it")
+    )
+
+
+def wishes(header: Header) -> dict[str, Any]:
+    """The options that the sender stored in the header."""
+    stored = {name: getattr(header, name) for name in WISHES}
+    return {name: value for name, value in stored.items() if value is not None}
+
+
+def check_wishes(codec: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The sender's options as header fields.
+
+    Raises:
+        OptionError: not an option of an enhancer of this codec, or one that no header field holds.
+    """
+    chosen = choose_enhancer(codec, options, "compress")
+    if chosen is None:
+        return {}
+    name, checked = chosen
+    unkept = set(checked).difference(WISHES)
+    if unkept:
+        raise OptionError(
+            f"{', '.join(sorted(unkept))} of {name} cannot be kept in the file: give it when "
+            "decompressing"
+        )
+    return checked
