@@ -1,0 +1,1 @@
+"""Folders of pictures -> CompressAI-schema result files, from real files decoded elsewhere."""

@@ -1,0 +1,112 @@
+"""Opening a codec by what the command line said, once for many pictures and in either process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from compressai_gen.evaluation.classic import CLASSIC, ClassicCodec
+
+if TYPE_CHECKING:
+    from compressai_gen.codec import Codec
+
+
+@dataclass(frozen=True)
+class CodecSpec:
+    """Arguments of `compressai_gen.codec.open_codec`; plain values, so that they travel as JSON.
+
+    Attributes:
+        name: a registered codec, or one of the classic baselines.
+        checkpoint: folder or Hub repo id; None for the codec's own.
+        device: of the codec.
+        dtype: of its synthesis, ``"float32"``, ``"bfloat16"`` or ``"float16"``; None for its own.
+        quality: chooses the weights of a single-rate model; None where one model has every rate.
+    """
+
+    name: str
+    checkpoint: str | None = None
+    device: str = "cpu"
+    dtype: str | None = None
+    quality: float | None = None
+
+    @property
+    def is_classic(self) -> bool:
+        return self.name in CLASSIC
+
+
+@lru_cache(maxsize=2)  # single-rate models: one a rate point, used one after the other
+def open_spec(spec: CodecSpec) -> Codec | ClassicCodec:
+    """The codec, opened at its first use in this process.
+
+    Raises:
+        UnknownNameError: no such codec.
+        CheckpointError: no such checkpoint.
+        CodecError: a classic codec that Pillow lacks here.
+    """
+    if spec.is_classic:
+        CLASSIC[spec.name].check_available()
+        return CLASSIC[spec.name]
+    from compressai_gen.codec import open_codec
+
+    return open_codec(
+        spec.name,
+        checkpoint=spec.checkpoint,
+        quality=spec.quality,
+        device=spec.device,
+        dtype=spec.dtype,
+    )
+
+
+@dataclass(frozen=True)
+class RatePoint:
+    """One point of a sweep.
+
+    Attributes:
+        codec: which codec to open.
+        quality: what its `compress` is called with, and what result files call the point; None
+            for the codec's default.
+    """
+
+    codec: CodecSpec
+    quality: float | None
+
+
+def rate_points(spec: CodecSpec, qualities: Sequence[float]) -> list[RatePoint]:
+    """One rate point a quality: all of one variable-rate codec, or of one model each.
+
+    Args:
+        spec: what is evaluated; opened here, so that whatever is missing shows before the work.
+        qualities: wanted; empty for a classic codec's own sweep, or a codec's default rate.
+
+    Raises:
+        UnknownNameError: no such codec.
+        CheckpointError: no such checkpoint.
+        OptionError: a quality the codec does not have.
+    """
+    if spec.is_classic:
+        qualities = qualities or CLASSIC[spec.name].sweep
+    wanted: Sequence[float | None] = qualities or [None]
+    return [_rate_point(spec, quality) for quality in wanted]
+
+
+def _rate_point(spec: CodecSpec, quality: float | None) -> RatePoint:
+    if quality is not None and _one_model_a_rate(spec):
+        spec, quality = replace(spec, quality=quality), None
+    codec: Any = open_spec(spec)
+    if hasattr(codec, "check_quality"):  # file codecs of plugins check it in compress
+        quality = codec.check_quality(quality)
+    return RatePoint(spec, quality)
+
+
+def _one_model_a_rate(spec: CodecSpec) -> bool:
+    """Whether a quality chooses the weights, as in most of CompressAI's zoo."""
+    from compressai_gen.plugins import registry
+
+    if spec.is_classic or spec.checkpoint is not None or spec.name in registry("codecs"):
+        return False
+    models = registry("zoo_models")
+    if spec.name in models:
+        return not models.entry(spec.name).details["variable_rate"]
+    return not spec.name.endswith("-vbr")

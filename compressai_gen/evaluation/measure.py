@@ -1,0 +1,129 @@
+"""Measure codecs on a folder of pictures: compress to a file, decode elsewhere, compare."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compressai_gen.errors import CodecError, ImageError, MissingWeightsError
+from compressai_gen.evaluation.codecs import CodecSpec, RatePoint, open_spec
+from compressai_gen.evaluation.decoder import Decoder
+from compressai_gen.evaluation.protocol import Dataset
+from compressai_gen.evaluation.schema import Record
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from compressai_gen.metrics.base import Metric
+
+
+def load_metrics(
+    names: Sequence[str], weights: Path | None = None
+) -> tuple[dict[str, Metric], dict[str, str]]:
+    """Instances of the metrics, and why the others are skipped.
+
+    Raises:
+        UnknownNameError: no such metric.
+    """
+    from compressai_gen.plugins import registry
+
+    classes = {name: registry("metrics").load(name) for name in names}
+    ready, skipped = {}, {}
+    for name, metric in classes.items():
+        try:
+            ready[name] = metric(weights=weights)
+        except MissingWeightsError as error:
+            skipped[name] = str(error)
+    return ready, skipped
+
+
+class Evaluator:
+    """Measures one picture at one rate point, through a real file and another process.
+
+    Args:
+        dataset: where pictures come from.
+        metrics: by name.
+        decoder: the other process.
+        folder: a temporary folder for the files.
+        device: the metrics are computed there.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        metrics: Mapping[str, Metric],
+        decoder: Decoder,
+        folder: Path,
+        device: str = "cpu",
+    ) -> None:
+        self.dataset = dataset
+        self.metrics = metrics
+        self.decoder = decoder
+        self.device = device
+        self.file = folder / "picture.bin"
+        self.picture = folder / "picture.ppm"
+        self._warm: set[CodecSpec] = set()
+
+    def measure(self, point: RatePoint, source: str) -> Record:
+        """Compress, decode and compare one picture.
+
+        Raises:
+            CodecError: the codec fails, or gives back another size; the message names the picture.
+        """
+        original = self.dataset.load(source)
+        if point.codec not in self._warm:
+            self._code(point, original.crop((0, 0, 64, 64)))  # first calls are slower: not timed
+            self._warm.add(point.codec)
+        try:
+            encoding, decoding = self._code(point, original)
+        except CodecError as error:
+            raise CodecError(f"{source} at quality {point.quality}: {error}") from error
+        decoded = _read_decoded(self.picture)
+        if decoded.size != original.size:
+            raise CodecError(f"{source}: {original.size} went in, {decoded.size} came out")
+        pixels = original.width * original.height
+        values = {"bpp": 8 * self.file.stat().st_size / pixels}
+        measured, failed = self._compare(original, decoded)
+        values |= measured | {"encoding_time": encoding, "decoding_time": decoding}
+        return Record(point.codec.name, source, point.quality, values, failed)
+
+    def _code(self, point: RatePoint, image: Image) -> tuple[float, float]:
+        """Seconds of encoding and decoding; leaves the file and the decoded picture."""
+        codec = open_spec(point.codec)
+        start = time.perf_counter()
+        data = codec.compress(image, quality=point.quality)
+        encoding = time.perf_counter() - start
+        self.file.write_bytes(data)
+        return encoding, self.decoder.decode(point.codec, self.file, self.picture)
+
+    def _compare(self, original: Image, decoded: Image) -> tuple[dict[str, float], dict[str, str]]:
+        x, x_hat = (_tensor(image, self.device) for image in (original, decoded))
+        values, failed = {}, {}
+        for name, metric in self.metrics.items():
+            try:
+                value = metric(x, x_hat)
+            except ImageError as error:
+                failed[name] = str(error)
+                continue
+            if math.isfinite(value):
+                values[name] = value
+            else:
+                failed[name] = f"{value}: the picture came back without any loss"
+        return values, failed
+
+
+def _read_decoded(path: Path) -> Image:
+    from PIL import Image as pil
+
+    with pil.open(path) as picture:
+        return picture.convert("RGB")
+
+
+def _tensor(image: Image, device: str) -> Tensor:
+    from compressai_gen.images import to_tensor
+
+    return to_tensor(image).to(device)

@@ -1,0 +1,68 @@
+"""Curves of result files: a metric over the rate, or one metric over another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from compressai_gen.metrics.direction import higher_is_better, unit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from compressai_gen.evaluation.schema import Report
+
+RATE = "bpp"
+MARKERS = "osD^vP*X"
+
+
+def draw(reports: Sequence[Report], metric: str, against: str = RATE) -> Figure:
+    """A figure with one curve a result file.
+
+    Args:
+        reports: results; their names are the legend.
+        metric: on the vertical axis.
+        against: on the horizontal axis, ``"bpp"`` or another metric; the points of such a
+            distortion-perception plane carry their rates.
+
+    Raises:
+        OptionError: a result lacks one of the metrics.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.add_subplot()
+    for index, report in enumerate(reports):
+        columns = [_column(report, name) for name in (RATE, against, metric)]
+        rates, xs, ys = zip(*sorted(zip(*columns, strict=True)), strict=True)
+        marker = MARKERS[index % len(MARKERS)]
+        axes.plot(xs, ys, marker=marker, markersize=4, linewidth=1.2, label=report.name)
+        if against != RATE:
+            _write_rates(axes, xs, ys, rates)
+            axes.set_title("at the points: rate [bits per pixel]", fontsize=8, loc="right")
+    axes.set_xlabel(_label(against))
+    axes.set_ylabel(_label(metric))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def _column(report: Report, name: str) -> list[float]:
+    if name == RATE:
+        return list(report.results[RATE])
+    return list(report.curve(name).values)
+
+
+def _label(name: str) -> str:
+    if name == RATE:
+        return "rate [bits per pixel]"
+    arrow = "" if higher_is_better(name) else ", lower is better \N{DOWNWARDS ARROW}"
+    return f"{name} [{unit(name)}]{arrow}" if unit(name) else f"{name}{arrow}"
+
+
+def _write_rates(
+    axes: Axes, xs: Sequence[float], ys: Sequence[float], rates: Sequence[float]
+) -> None:
+    for x, y, rate in zip(xs, ys, rates, strict=True):
+        axes.annotate(f"{rate:.2f}", (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7)

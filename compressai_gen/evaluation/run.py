@@ -1,0 +1,155 @@
+"""One evaluation from start to result files: sweep, resume, summarise, write."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from compressai_gen.errors import CodecError
+from compressai_gen.evaluation.cache import RecordCache
+from compressai_gen.evaluation.classic import CLASSIC
+from compressai_gen.evaluation.codecs import CodecSpec, RatePoint, open_spec, rate_points
+from compressai_gen.evaluation.decoder import Decoder
+from compressai_gen.evaluation.measure import Evaluator, load_metrics
+from compressai_gen.evaluation.protocol import Dataset, versions
+from compressai_gen.evaluation.schema import Record, Report, summarise, write_report
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure and where to put it.
+
+    Attributes:
+        dataset: the pictures.
+        sweeps: codec name -> its rate points; the first codec's file is `output`, another's has
+            the codec's name before the suffix.
+        metrics: names, in the order of the result file.
+        output: the result file.
+        weights: folder searched first for the weights of metrics.
+        device: metrics are computed there.
+    """
+
+    dataset: Dataset
+    sweeps: Mapping[str, Sequence[RatePoint]]
+    metrics: Sequence[str]
+    output: Path
+    weights: Path | None = None
+    device: str = "cpu"
+
+    def path_of(self, codec: str) -> Path:
+        """The result file of one of the codecs: ``F.json``, ``F-jpeg.json``, ..."""
+        if codec == next(iter(self.sweeps)):
+            return self.output
+        return self.output.with_name(f"{self.output.stem}-{codec}{self.output.suffix}")
+
+
+def make_sweeps(
+    codec: CodecSpec, qualities: Sequence[float], baselines: Sequence[str] = ()
+) -> tuple[dict[str, list[RatePoint]], dict[str, str]]:
+    """The rate points of a codec and of classic baselines, and why a baseline is left out.
+
+    Raises:
+        CodecError: the codec is unknown or lacks a quality, or a baseline is unknown.
+    """
+    sweeps, absent = {codec.name: rate_points(codec, qualities)}, {}
+    for name in baselines:
+        if name not in CLASSIC:
+            raise CodecError(f"unknown baseline {name!r}; allowed: {', '.join(CLASSIC)}")
+        try:
+            CLASSIC[name].check_available()
+        except CodecError as error:
+            absent[name] = str(error)
+        else:
+            sweeps.setdefault(name, rate_points(CodecSpec(name), ()))
+    return sweeps, absent
+
+
+def run(plan: Plan) -> dict[Path, Report]:
+    """Measure everything and write one result file a codec.
+
+    A broken-off run leaves ``<output>.partial``; the same plan then continues from there.
+
+    Raises:
+        CodecError: a codec failed, or a result file cannot be written (checked first).
+    """
+    from compressai_gen.bitstream.files import check_writable
+
+    for codec in plan.sweeps:
+        check_writable(plan.path_of(codec))
+    metrics, skipped = load_metrics(plan.metrics, plan.weights)
+    protocol = describe(plan, [*metrics])
+    models = {codec: describe_model(points) for codec, points in plan.sweeps.items()}
+    cache = RecordCache(plan.output, {"protocol": protocol, "models": models})
+    with tempfile.TemporaryDirectory(prefix="cgen-evaluate-") as folder, Decoder() as decoder:
+        evaluator = Evaluator(plan.dataset, metrics, decoder, Path(folder), plan.device)
+        records = _sweep(plan, evaluator, cache)
+    reports = {}
+    for codec, measured in records.items():
+        results, failed = summarise(measured)
+        reports[plan.path_of(codec)] = Report(
+            name=codec,
+            description=f"{models[codec]['description']}; real files, decoded in another process",
+            results=results,
+            protocol=protocol,
+            skipped=skipped | failed,
+            model=models[codec],
+            versions=versions(),
+            per_image=[asdict(record) for record in measured],
+        )
+    for path, report in reports.items():
+        write_report(report, path)
+    cache.remove()
+    return reports
+
+
+def _sweep(plan: Plan, evaluator: Evaluator, cache: RecordCache) -> dict[str, list[Record]]:
+    from tqdm import tqdm
+
+    names = plan.dataset.names
+    total = len(names) * sum(map(len, plan.sweeps.values()))
+    records: dict[str, list[Record]] = {}
+    with tqdm(total=total, unit="picture", disable=None) as bar:
+        for codec, points in plan.sweeps.items():
+            bar.set_description(codec)
+            for point in points:
+                for name in names:
+                    record = cache.get(codec, name, point.quality)
+                    if record is None:
+                        record = evaluator.measure(point, name)
+                        cache.add(record)
+                    records.setdefault(codec, []).append(record)
+                    bar.update()
+    return records
+
+
+def describe(plan: Plan, metrics: Sequence[str]) -> dict[str, Any]:
+    """The protocol as it stands in result files: all that two comparable results share."""
+    from compressai_gen.plugins import registry
+
+    notes = {name: registry("metrics").load(name).note for name in metrics}
+    return {
+        "dataset": plan.dataset.describe(),
+        "geometry": plan.dataset.geometry,
+        "bpp": "8 * size of the file / pixels of the picture",
+        "rounding": "uint8",
+        "average": "mean over pictures",
+        "metrics": {name: note for name, note in notes.items() if note},
+    }
+
+
+def describe_model(points: Sequence[RatePoint]) -> dict[str, Any]:
+    """Which codec made the files, down to the fingerprints of its checkpoints."""
+    codec = points[0].codec
+    opened = [open_spec(spec) for spec in dict.fromkeys(point.codec for point in points)]
+    fingerprints = [getattr(each, "fingerprint", None) for each in opened]
+    return {
+        "codec": codec.name,
+        "description": getattr(opened[0], "description", codec.name),
+        "checkpoint": codec.checkpoint,
+        "fingerprints": [known.hex() for known in fingerprints if isinstance(known, bytes)],
+        "device": codec.device,
+        "dtype": codec.dtype,
+    }

@@ -1,0 +1,1 @@
+"""Picture metrics and Bjontegaard deltas; torch is imported when one is used."""

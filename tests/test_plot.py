@@ -1,0 +1,91 @@
+"""`cgen plot`: a picture of result files."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from PIL import Image
+
+from compressai_gen.cli.main import main
+from compressai_gen.evaluation.plot import draw
+from compressai_gen.evaluation.schema import Report
+
+OURS = Report(
+    "ours",
+    "",
+    {"bpp": [0.4, 0.1], "psnr-rgb": [33, 28], "ms-ssim-rgb": [0.99, 0.9], "lpips-x": [0.1, 0.4]},
+)
+JPEG = Report("jpeg", "", {"bpp": [0.2, 0.5], "psnr-rgb": [27, 30]})
+
+
+@pytest.fixture
+def files(tmp_path):
+    paths = []
+    for report in (OURS, JPEG):
+        paths.append(tmp_path / f"{report.name}.json")
+        paths[-1].write_text(report.to_json())
+    return list(map(str, paths))
+
+
+def test_curves_are_sorted_named_and_labelled():
+    axes = draw([OURS, JPEG], "psnr-rgb").axes[0]
+    assert [line.get_label() for line in axes.lines] == ["ours", "jpeg"]
+    assert list(axes.lines[0].get_xdata()) == [0.1, 0.4]
+    assert list(axes.lines[0].get_ydata()) == [28, 33]
+    assert axes.get_xlabel() == "rate [bits per pixel]"
+    assert axes.get_ylabel() == "psnr-rgb [dB]"
+
+
+def test_ms_ssim_is_drawn_in_decibels():
+    axes = draw([OURS], "ms-ssim-rgb").axes[0]
+    assert list(axes.lines[0].get_ydata()) == pytest.approx([10, 20])
+    assert axes.get_ylabel() == "ms-ssim-rgb [dB]"
+
+
+def test_lower_is_better_is_said():
+    assert "lower is better" in draw([OURS], "lpips-x").axes[0].get_ylabel()
+
+
+def test_a_plane_carries_the_rates():
+    axes = draw([OURS], "lpips-x", "psnr-rgb").axes[0]
+    assert [text.get_text() for text in axes.texts] == ["0.10", "0.40"]
+    assert axes.get_xlabel() == "psnr-rgb [dB]"
+
+
+@pytest.mark.parametrize("name", ["rd.png", "rd.svg", "rd.pdf"])
+def test_command_writes_a_picture(files, tmp_path, name):
+    assert main(["plot", *files, "--out", str(tmp_path / name), "--title", "Two"]) == 0
+    assert (tmp_path / name).stat().st_size > 1000
+    if name.endswith(".png"):
+        with Image.open(tmp_path / name) as picture:
+            assert min(picture.size) > 500
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--metric", "lpips-x"], "jpeg has no lpips-x; it has bpp, psnr-rgb"),
+        (["--plane", "psnr-rgb"], "give two metrics"),
+        (["--out", "rd.gif"], "ends in .png, .svg or .pdf"),
+        (["--out", "no/rd.png"], "does not exist"),
+    ],
+)
+def test_mistakes_get_one_line(files, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["plot", *files, *arguments]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.glob("rd*"))
+
+
+def test_a_file_that_is_missing(capsys, tmp_path):
+    assert main(["plot", str(tmp_path / "no.json")]) == 1
+    assert "no.json cannot be read: No such file" in capsys.readouterr().err
+
+
+def test_compressais_plain_files_are_drawn(tmp_path):
+    path = tmp_path / "theirs.json"
+    path.write_text(json.dumps({"bpp": [1, 2], "psnr-rgb": [30, 33]}))
+    assert main(["plot", str(path), "--out", str(tmp_path / "rd.png")]) == 0
