@@ -25,6 +25,7 @@ from compressai_gen.losses.rate_distortion import (
 from compressai_gen.training.data import PhotoCrops
 from compressai_gen.training.ema import MovingAverage
 from compressai_gen.training.loop import at_quality, schedule
+from compressai_gen.training.optimizers import Optimizers
 from compressai_gen.training.recipe import Recipe
 
 TINY = ["--argument", "N=8", "--argument", "stages=[8,8,8]", "--crop", "64", "--batch-size", "2"]
@@ -108,6 +109,52 @@ def test_moving_average_forgets_the_start():
         average.update(model)
     average.copy_to(model)
     assert model.weight.item() == pytest.approx(1.0, abs=1e-4)
+
+
+def two_layers():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3), torch.nn.Conv2d(6, 8, 1))
+    model[1].register_parameter("quantiles", torch.nn.Parameter(torch.zeros(1)))
+    return model
+
+
+def test_muon_moves_convolutions_along_orthogonal_matrices():
+    """All singular values of an update are alike, whatever those of the gradient are."""
+    model = two_layers()
+    before = [p.detach().clone() for p in model.parameters()]
+    optimizers = Optimizers(model, learning_rate=1e-3, muon=0.1)
+    model(torch.rand(2, 3, 8, 8)).square().mean().backward()
+    gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    optimizers.step()
+    for i in (0, 2):
+        update = (list(model.parameters())[i].detach() - before[i]).flatten(1)
+        values = torch.linalg.svdvals(update)
+        assert values.max() / values.min() < 2.5
+        spread = torch.linalg.svdvals(gradients[i].flatten(1))
+        assert spread.max() / spread.min() > 5
+        assert (update * gradients[i].flatten(1)).sum() < 0
+    for i in (1, 3):  # biases: Adam's first step is the learning rate
+        step = (list(model.parameters())[i].detach() - before[i]).abs()
+        torch.testing.assert_close(step, torch.full_like(step, 1e-3), rtol=1e-2, atol=1e-5)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_optimizers_go_on_where_they_were():
+    def run(model, optimizers, steps):
+        for _ in range(steps):
+            model(torch.ones(1, 3, 4, 4)).square().mean().backward()
+            optimizers.step()
+
+    straight, first, second = two_layers(), two_layers(), two_layers()
+    run(straight, Optimizers(straight, 1e-3, 0.01), 6)
+    before = Optimizers(first, 1e-3, 0.01)
+    run(first, before, 3)
+    after = Optimizers(second, 1e-3, 0.01)
+    second.load_state_dict(first.state_dict())
+    after.load_state_dict(before.state_dict())
+    run(second, after, 3)
+    for a, b in zip(straight.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_recipe_changes_ignore_none():

@@ -132,9 +132,13 @@ def model_from_config(config: CheckpointConfig) -> CompressionModel:
 def check_tables(model: nn.Module) -> None:
     """Refuse a model whose tables were never built: nothing could be decoded with it.
 
+    An exported model has the tables it needs in ``portable``.
+
     Raises:
         CheckpointError: if an entropy model's table is empty.
     """
+    if getattr(model, "portable", None) is not None:
+        return
     for name, buffer in model.named_buffers():
         if name.endswith("_quantized_cdf") and buffer.numel() == 0:
             raise CheckpointError(f"the model's table {name} is empty: call model.update() first")

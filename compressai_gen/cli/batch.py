@@ -127,7 +127,8 @@ def _run_one(job: Job, convert: Convert) -> dict[str, Any]:
     write_file(job.target, result)
     seconds = round(time.perf_counter() - start, 3)
     notes = [*told.pop("notes", ()), *notes]
-    return {"input": job.source, "output": job.target, **told, "seconds": seconds, "notes": notes}
+    paths = {"input": job.source, "output": job.target}
+    return {**paths, "seconds": seconds, **told, "notes": notes}
 
 
 def _expand(name: str, extensions: set[str]) -> Iterator[tuple[str, Path]]:

@@ -8,6 +8,7 @@ cgen decompress small/ -o pictures/     several files and folders into a folder
 from __future__ import annotations
 
 import argparse
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,8 +73,10 @@ def _convert(
     header, _ = unpack(data, limit)
     codec = codecs.codec_for(data, header.fingerprint, limit)
     options = codec_options(args, getattr(codec, "name", ""), "decompress")
+    start = time.perf_counter()  # loading the codec, once for all files, is not counted
     image = codec.decompress(data, output_type="pil", max_pixels=limit, **options)
+    seconds = round(time.perf_counter() - start, 3)
     extension = f".{args.format}" if target == STDIO else Path(target).suffix
-    told = {"width": image.width, "height": image.height, "bytes": len(data)}
+    told = {"width": image.width, "height": image.height, "bytes": len(data), "seconds": seconds}
     told["bpp"] = 8 * len(data) / header.pixels
     return write_image(image, extension), {**told, "quality": header.quality}

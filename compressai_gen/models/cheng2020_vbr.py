@@ -59,6 +59,8 @@ class Cheng2020AnchorVbr(VariableRateModel, Cheng2020Anchor):
         self.g_a = analysis_transform(N, (half, quarter, eighth), self.attention)
         self.g_s = synthesis_transform(N, (half, quarter, eighth), self.attention)
         self.context_prediction = CheckerboardMaskedConv2d(N, 2 * N, kernel_size=5, padding=2)
+        mask = self.context_prediction.mask
+        self.context_prediction.register_buffer("mask", mask, persistent=False)
         self.add_gains(N, N, levels)
 
     def quantize_y(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:

@@ -32,21 +32,19 @@ def hyperprior_arguments(state_dict: Mapping[str, Any]) -> dict[str, int]:
 def load_variable_rate(model: Model, state_dict: Mapping[str, Any]) -> Model:
     """Load a state dict of ours, or one of the fixed-rate model that ``model`` extends.
 
-    A fixed-rate state dict has no gains: they keep their initial values. The mask of a context
-    convolution belongs to the architecture, so a serial one is applied to the weights once and
-    the model's own mask stays.
+    A fixed-rate state dict has no gains: they keep their initial values. It has the mask of a
+    serial context, which is applied to the weights once: ours is part of the architecture.
     """
-    state = dict(state_dict)
+    state = without_portable(state_dict)
+    mask = state.pop("context_prediction.mask", None)
+    if mask is not None:
+        weight = "context_prediction.weight"
+        state[weight] = state[weight] * mask * model.get_buffer("context_prediction.mask")
     own = model.state_dict()
-    for name in list(state):
-        if name.endswith("context_prediction.mask"):
-            weight = name.replace(".mask", ".weight")
-            state[weight] = state[weight] * state[name] * own[name]
-            state[name] = own[name]
     for name, tensor in own.items():
         if name.startswith(("y_gain.", "z_gain.")):
             state.setdefault(name, tensor)
-    model.load_state_dict(without_portable(state))
+    model.load_state_dict(state)
     return model
 
 

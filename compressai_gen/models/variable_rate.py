@@ -197,10 +197,23 @@ class VariableRateModel(CompressionModel):
     def entropy_path(self) -> Any:
         """The fixed-point entropy path; a model that has none yet is exported now."""
         if self.portable is None:
-            from compressai_gen.entropy import export
-
-            self.portable = export(self)
+            self.export()
         return self.portable
+
+    def export(self) -> None:
+        """Fix the entropy path as it is now: new tables, new integers, attached as ``portable``.
+
+        Files written before with another export cannot be read any more. The tables of the float
+        entropy models are dropped: the export holds their only copy.
+        """
+        from compressai_gen.entropy import export
+
+        self.add_module("portable", None)
+        self.update(force=True)
+        self.portable = export(self)
+        for entropy_model in (self.entropy_bottleneck, self.gaussian_conditional):
+            for name in ("_quantized_cdf", "_offset", "_cdf_length"):
+                setattr(entropy_model, name, getattr(entropy_model, name)[:0])
 
     def update(
         self, scale_table: Any = None, force: bool = False, update_quantiles: bool = False

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -27,6 +26,7 @@ from compressai_gen.models.variable_rate import VariableRateModel
 from compressai_gen.training.data import PhotoCrops
 from compressai_gen.training.ema import MovingAverage
 from compressai_gen.training.log import TrainingLog
+from compressai_gen.training.optimizers import Optimizers, rate_distortion_parameters
 from compressai_gen.training.recipe import Recipe
 
 SAVE_EVERY_SECONDS = float(os.environ.get("COMPRESSAI_GEN_SAVE_SECONDS", "120"))
@@ -99,9 +99,9 @@ class Trainer:
         set_seed(seed, device_specific=True)
         self.seed = seed
         self.step, self.seconds = 0, 0.0
-        step_module = TrainingStep(model, recipe)
-        optimizer = torch.optim.Adam(parameter_groups(model, recipe.learning_rate))
-        self.module, self.optimizer = self.accelerator.prepare(step_module, optimizer)
+        model.to(self.accelerator.device)
+        self.optimizers = Optimizers(model, recipe.learning_rate, recipe.muon)
+        self.module = self.accelerator.prepare(TrainingStep(model, recipe))
         self.ema = MovingAverage(self.model, recipe.ema)
         self.state_file = self.out / "state.pt"
 
@@ -135,7 +135,9 @@ class Trainer:
             self.seconds, clock = self.shared_clock(self.seconds + now - clock), now
             log.add(cost, quality)
             if self.step % LOG_EVERY_STEPS == 0:
-                bar.set_postfix_str(log.write(self.step, self.seconds, self.learning_rate()))
+                bar.set_postfix_str(
+                    log.write(self.step, self.seconds, self.optimizers.learning_rate())
+                )
                 bar.update(round(self.seconds) - bar.n)
             if self.shared_clock(now - last_save) > SAVE_EVERY_SECONDS:
                 self.save()
@@ -152,8 +154,7 @@ class Trainer:
         cost, aux = self.module(x, quality)
         self.accelerator.backward(cost.loss + aux)
         self.accelerator.clip_grad_norm_(rate_distortion_parameters(self.model), self.recipe.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.optimizers.step()
         self.ema.update(self.model)
         return cost, quality
 
@@ -194,12 +195,7 @@ class Trainer:
 
     def set_learning_rate(self) -> None:
         """Linear warm-up, plateau, cosine to 1 % at the end."""
-        factor = schedule(self.progress(), self.recipe.warmup, self.recipe.decay)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * (1.0 if group["name"] == "quantiles" else factor)
-
-    def learning_rate(self) -> float:
-        return float(self.optimizer.param_groups[0]["lr"])
+        self.optimizers.scale(schedule(self.progress(), self.recipe.warmup, self.recipe.decay))
 
     # -- state --------------------------------------------------------------------------------
 
@@ -208,7 +204,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             state = {
                 "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                "optimizers": self.optimizers.state_dict(),
                 "ema": self.ema.state_dict(),
                 "step": self.step,
                 "seconds": self.seconds,
@@ -223,7 +219,7 @@ class Trainer:
             return
         state = torch.load(self.state_file, map_location="cpu", weights_only=True)
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizers.load_state_dict(state["optimizers"])
         self.ema.load_state_dict(state["ema"])
         self.step, self.seconds = state["step"], state["seconds"]
         set_seed(self.seed + self.step, device_specific=True)
@@ -236,17 +232,3 @@ def schedule(progress: float, warmup: float, decay: float) -> float:
     if progress <= 1 - decay:
         return 1.0
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - 1 + decay) / decay))
-
-
-def parameter_groups(model: nn.Module, learning_rate: float) -> list[dict[str, Any]]:
-    """Network and quantiles; the auxiliary loss moves the quantiles alone, and faster."""
-    quantiles = [p for n, p in model.named_parameters() if n.endswith(".quantiles")]
-    return [
-        {"params": rate_distortion_parameters(model), "peak": learning_rate, "name": "network"},
-        {"params": quantiles, "peak": 1e-2, "name": "quantiles"},
-    ]
-
-
-def rate_distortion_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """Everything the rate-distortion loss trains."""
-    return [p for n, p in model.named_parameters() if not n.endswith(".quantiles")]

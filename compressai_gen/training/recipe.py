@@ -20,7 +20,9 @@ class Recipe:
         weight_exponent: see :func:`compressai_gen.losses.rate_distortion.balanced_weights`.
         batch_size: pictures a step and process.
         crop: side of the square crops, in pixels, a multiple of 64.
-        learning_rate: peak of the schedule.
+        learning_rate: of Adam, at the peak of the schedule.
+        muon: learning rate of Muon for the convolution weights, at the peak of the schedule; with 0
+            they are trained by Adam like everything else.
         warmup: share of the run during which the learning rate rises to its peak.
         decay: share of the run, at its end, during which it falls to 1 % along a cosine.
         minutes: length of the run where none is given.
@@ -37,6 +39,7 @@ class Recipe:
     batch_size: int = 8
     crop: int = 256
     learning_rate: float = 1e-4
+    muon: float = 0.0
     warmup: float = 0.01
     decay: float = 0.5
     minutes: float = 60.0

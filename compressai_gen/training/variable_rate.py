@@ -138,11 +138,9 @@ def remember(recipe: Recipe, out: Path) -> None:
 def save(model: Any, recipe: Recipe, folder: Path) -> None:
     """Export the entropy path to fixed point and write the checkpoint folder."""
     from compressai_gen.checkpoints import save_model
-    from compressai_gen.entropy import export
 
     model = model.cpu().eval()
-    model.update(force=True)
-    model.portable = export(model)
+    model.export()
     save_model(
         model,
         folder,

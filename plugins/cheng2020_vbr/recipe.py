@@ -26,7 +26,12 @@ def _recipes(architecture: str, small: dict[str, object]) -> VariableRateRecipes
     return VariableRateRecipes(
         {
             "small": mse.replace(
-                arguments=small, batch_size=8, crop=128, learning_rate=1e-3, minutes=120
+                arguments=small,
+                batch_size=8,
+                crop=128,
+                learning_rate=2e-3,
+                muon=0.005,
+                minutes=120,
             ),
             "mse": mse,
             "ms-ssim": mse.replace(
