@@ -394,7 +394,7 @@ def test_an_interrupted_run(cgen: Cgen, monkeypatch: pytest.MonkeyPatch, where: 
 
 @pytest.mark.usefixtures("work")
 def test_too_little_memory(cgen: Cgen, monkeypatch: pytest.MonkeyPatch):
-    from compressai_gen.model_codec import ModelCodec
+    from compressai_gen.codec.model_codec import ModelCodec
 
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ...")

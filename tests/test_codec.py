@@ -21,11 +21,11 @@ from toys import (
     register_mean_colour,
 )
 
-from compressai_gen import rate_control
 from compressai_gen.bitstream import pack, unpack
 from compressai_gen.checkpoints import save_model
-from compressai_gen.codec import codec_for, open_codec
-from compressai_gen.coders import split
+from compressai_gen.codec import codec_for, open_codec, rate_control
+from compressai_gen.codec.coders import split
+from compressai_gen.codec.model_codec import ModelCodec
 from compressai_gen.errors import (
     CheckpointError,
     CorruptedFileError,
@@ -34,7 +34,6 @@ from compressai_gen.errors import (
     UnknownCheckpointError,
     UnknownNameError,
 )
-from compressai_gen.model_codec import ModelCodec
 from compressai_gen.notes import NonPortableWarning, SynthesisWarning
 
 CODABLE = sorted(set(ARCHITECTURES) - {"bmshj2018-factorized", "bmshj2018-factorized-relu"})

@@ -18,8 +18,8 @@ from toys import DEFAULT, exported, pixels
 from compressai_gen.bitstream import Header, pack, unpack
 from compressai_gen.bitstream.container import payload_crc
 from compressai_gen.bitstream.header import FIELDS
+from compressai_gen.codec.model_codec import ModelCodec
 from compressai_gen.errors import BitstreamError, CheckpointError
-from compressai_gen.model_codec import ModelCodec
 from compressai_gen.notes import CodecNote
 
 DAMAGED = 24_000

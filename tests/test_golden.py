@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from compressai_gen.bitstream import pack, unpack
+from compressai_gen.codec.geometry import STRIDE, padded
 from compressai_gen.entropy import PortableEntropy
-from compressai_gen.geometry import STRIDE, padded
 
 GOLDEN = Path(__file__).parent / "golden"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((GOLDEN / "expected.json").read_text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from compressai.models import get_scale_table
 from data import needs, shared_data
 from PIL import Image
 from portability import check_portable
@@ -21,7 +22,10 @@ QUALITIES = (0.0, 2.5, 6.125, 9.0)
 def model():
     names = {entry.architecture: entry.folder for entry in known() if entry.embedded}
     assert "cheng2020-anchor-vbr" in names, "the embedded default checkpoint is missing"
-    return load_model(names["cheng2020-anchor-vbr"])
+    model = load_model(names["cheng2020-anchor-vbr"])
+    model.entropy_bottleneck.update(force=True)  # tables for the float side of the comparison
+    model.gaussian_conditional.update_scale_table(get_scale_table(), force=True)
+    return model
 
 
 def crops(first: int, count: int) -> list[torch.Tensor]:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from small_models import PORTABLE, picture, small_model
 
-from compressai_gen import enhancers, hookspecs, plugins
+from compressai_gen import hookspecs, plugins
 from compressai_gen.bitstream import Header, codec_fingerprint, pack, unpack
+from compressai_gen.codec import enhancers
 from compressai_gen.entropy import export
 from compressai_gen.images import from_tensor, to_tensor
 from compressai_gen.options import Option

@@ -13,6 +13,8 @@ from compressai_gen.errors import CheckpointError, UnknownNameError
 from compressai_gen.plugins import registry
 from compressai_gen.registry import import_target
 
+NOT_OF_IMAGES = ("compressai.models.video", "compressai.models.pointcloud")
+
 
 def architecture_names() -> list[str]:
     """Every architecture a checkpoint may name: the plugins' and CompressAI's own."""
@@ -103,7 +105,9 @@ def _stock() -> dict[str, type[CompressionModel]]:
     return {
         name: model
         for name, model in MODELS.items()
-        if isinstance(model, type) and issubclass(model, CompressionModel)
+        if isinstance(model, type)
+        and issubclass(model, CompressionModel)
+        and not model.__module__.startswith(NOT_OF_IMAGES)
     }
 
 

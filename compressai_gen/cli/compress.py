@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from compressai_gen.codec import Codec
-    from compressai_gen.rate_control import Reached
+    from compressai_gen.codec.rate_control import Reached
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +92,7 @@ def _reach(
 ) -> Reached:
     import numpy as np
 
-    from compressai_gen.rate_control import reach_bpp, reach_psnr
+    from compressai_gen.codec.rate_control import reach_bpp, reach_psnr
 
     quality_range = getattr(codec, "quality_range", None)
     if quality_range is None:

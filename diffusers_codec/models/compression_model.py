@@ -21,9 +21,9 @@ from compressai_gen.checkpoints.fingerprint import check_fingerprint, model_fing
 from compressai_gen.checkpoints.folder import check_tables, model_from_config
 from compressai_gen.checkpoints.hub import publish
 from compressai_gen.codec import ModelCodec
+from compressai_gen.codec.placement import parse_dtype
 from compressai_gen.errors import CheckpointError, OptionError
 from compressai_gen.models.variable_rate import VariableRateModel
-from compressai_gen.placement import parse_dtype
 from diffusers_codec.models.loading import hide_prefix, single_device
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from compressai_gen.bitstream import MAX_PIXELS
-from compressai_gen.colours import Loaded, to_rgb
 from compressai_gen.errors import ImageError, OptionError
+from compressai_gen.images.colours import Loaded, to_rgb
 from compressai_gen.notes import ImageNote
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")  # those whose bit depth Pillow tells

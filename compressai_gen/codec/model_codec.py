@@ -11,17 +11,17 @@ from typing import Any
 import torch
 from compressai.models import CompressionModel
 
-from compressai_gen import enhancers, host_strings
 from compressai_gen.bitstream import MAX_PIXELS, Header, pack, unpack
 from compressai_gen.checkpoints import load_model, model_fingerprint, read_config
-from compressai_gen.coders import Coder, Enhance, HostCoder, PortableCoder
+from compressai_gen.codec import enhancers, host_strings
+from compressai_gen.codec.coders import Coder, Enhance, HostCoder, PortableCoder
+from compressai_gen.codec.geometry import pad
+from compressai_gen.codec.placement import parse_device, parse_dtype
 from compressai_gen.errors import CheckpointError, CorruptedFileError, OptionError
-from compressai_gen.geometry import pad
 from compressai_gen.images import MAX_SIDE, Picture, from_tensor, to_tensor
 from compressai_gen.models.gain import QUALITY_STEP
 from compressai_gen.models.variable_rate import VariableRateModel
 from compressai_gen.notes import SynthesisWarning
-from compressai_gen.placement import parse_device, parse_dtype
 from compressai_gen.plugins import registry
 
 DEFAULT_QUALITY = 4.0

@@ -12,9 +12,9 @@ import torch
 
 from compressai_gen.bitstream import MAX_PIXELS, codec_fingerprint, unpack
 from compressai_gen.checkpoints import find_fingerprint, known, stock_checkpoint
+from compressai_gen.codec.model_codec import DEFAULT_QUALITY, ModelCodec
 from compressai_gen.errors import CheckpointError, OptionError, UnknownNameError
 from compressai_gen.images import Picture
-from compressai_gen.model_codec import DEFAULT_QUALITY, ModelCodec
 from compressai_gen.plugins import registry
 
 DEFAULT_CODEC = "cheng2020-anchor-vbr"

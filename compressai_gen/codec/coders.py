@@ -11,10 +11,10 @@ from torch import Tensor
 
 from compressai_gen.bitstream import Header
 from compressai_gen.bitstream.container import MAX_CHUNK
-from compressai_gen.enhancers import DecodedLatents
+from compressai_gen.codec.enhancers import DecodedLatents
+from compressai_gen.codec.geometry import STRIDE, padded
+from compressai_gen.codec.host_strings import decode_strings, encode_strings
 from compressai_gen.errors import CorruptedFileError
-from compressai_gen.geometry import STRIDE, padded
-from compressai_gen.host_strings import decode_strings, encode_strings
 from compressai_gen.models.latents import analysis
 from compressai_gen.models.variable_rate import VariableRateModel
 from compressai_gen.notes import NonPortableWarning
