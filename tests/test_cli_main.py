@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +17,7 @@ from compressai_gen.cli import autoload
 from compressai_gen.cli import main as cli
 from compressai_gen.cli.main import COMMANDS, main
 from compressai_gen.errors import OptionError
+from compressai_gen.notes import NonPortableWarning
 
 
 @pytest.fixture
@@ -48,6 +50,15 @@ def test_every_command_has_help(name, capsys):
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"cgen {compressai_gen.__version__}\n"
+
+
+def test_our_warnings_are_one_line(command, capsys):
+    def run(args):
+        warnings.warn("not portable", NonPortableWarning, stacklevel=1)
+
+    command(run)
+    assert main(["info"]) == 0
+    assert capsys.readouterr().err == "cgen: warning: not portable\n"
 
 
 def test_unknown_command_suggests_the_nearest(capsys):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from compressai_gen import __version__
 from compressai_gen.errors import CodecError, UnknownNameError
+from compressai_gen.notes import CodecNote
 from compressai_gen.plugins import PluginWarning, registry
 
 
@@ -80,10 +81,10 @@ def _complain(message: str) -> int:
 
 
 def _show_warning(default: Callable[..., None]) -> Callable[..., None]:
-    """Tells a broken plugin in one line, and any other warning as Python does."""
+    """Tells our own warnings in one line, and any other as Python does."""
 
     def show(message: Warning, category: type[Warning], *where: Any, **more: Any) -> None:
-        if issubclass(category, PluginWarning):
+        if issubclass(category, (PluginWarning, CodecNote)):
             print(f"cgen: warning: {message}", file=sys.stderr)
         else:
             default(message, category, *where, **more)

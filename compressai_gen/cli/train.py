@@ -24,7 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metric", choices=["mse", "ms-ssim"], help="distortion")
     parser.add_argument("--batch-size", type=int, help="crops a step and process")
     parser.add_argument("--crop", type=int, help="side of the crops, pixels")
-    parser.add_argument("--learning-rate", type=float, help="peak learning rate")
+    parser.add_argument("--learning-rate", type=float, help="of Adam, at its peak")
+    parser.add_argument(
+        "--muon", type=float, help="of Muon for the convolutions, at its peak; 0: Adam for all"
+    )
     parser.add_argument(
         "--argument",
         action="append",
@@ -51,7 +54,7 @@ def run(args: argparse.Namespace) -> int | None:
         raise OptionError("no pictures to train on: give a folder of photographs with --data DIR")
     if not args.data.is_dir():
         raise ImageError(f"{args.data} is not a folder: give a folder of photographs with --data")
-    changes = ("minutes", "metric", "batch_size", "crop", "learning_rate")
+    changes = ("minutes", "metric", "batch_size", "crop", "learning_rate", "muon")
     folder = recipe.train(
         args.data,
         args.out or Path("cgen-train") / args.recipe,
