@@ -32,7 +32,12 @@ from compressai_gen.checkpoints import (
     save_model,
 )
 from compressai_gen.entropy import export
-from compressai_gen.errors import CheckpointError, UnknownCheckpointError, UnknownNameError
+from compressai_gen.errors import (
+    CheckpointError,
+    OptionError,
+    UnknownCheckpointError,
+    UnknownNameError,
+)
 from compressai_gen.registry import Entry
 
 NAME = "mbt2018-mean"
@@ -71,6 +76,37 @@ class TestRoundTrip:
         for name, tensor in model.state_dict().items():
             assert stored[name].dtype == tensor.dtype
             assert torch.equal(stored[name], tensor)
+
+    def test_half_precision_decodes_the_same_latents(self, tmp_path):
+        name = "cheng2020-anchor-vbr"
+        model = small_model(name)
+        model.entropy_path()
+        full, half = (
+            save_model(
+                model, tmp_path / f"{half}", architecture=name, arguments=OURS[name], half=half
+            )
+            for half in (False, True)
+        )
+        sizes = [(folder / WEIGHTS).stat().st_size for folder in (full, half)]
+        assert sizes[1] < 0.75 * sizes[0]
+        loaded = load_model(half)
+        assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+        assert model_fingerprint(loaded) == model_fingerprint(model)
+        out = model.compress(picture(), 5.0)
+        strings, shape = out["strings"][0], out["shape"]
+        ours = model.portable.decode(strings, shape, 5.0)[0]
+        theirs = loaded.portable.decode(strings, shape, 5.0)[0]
+        assert torch.equal(ours.y_hat, theirs.y_hat)
+
+    def test_half_precision_needs_an_export(self, tmp_path):
+        with pytest.raises(OptionError, match="not exported"):
+            save_model(
+                small_model("mbt2018"),
+                tmp_path / "x",
+                architecture="mbt2018",
+                arguments=STOCK["mbt2018"],
+                half=True,
+            )
 
     def test_stock_class_reads_the_weights(self, model, folder):
         stock = MeanScaleHyperprior.from_state_dict(load_file(folder / WEIGHTS)).eval()

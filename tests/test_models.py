@@ -21,7 +21,7 @@ from compressai_gen.models.latents import analysis, entropy_networks, synthesis
 
 MODELS = {
     "anchor": lambda: Cheng2020AnchorVbr(N=16),
-    "stages": lambda: Cheng2020AnchorVbr(N=16, stages=[8, 12, 20]),
+    "stages": lambda: Cheng2020AnchorVbr(N=16, stages=[8, 12, 20], hyper=12),
     "attention": lambda: Cheng2020AttentionVbr(N=16),
     "hyperprior": lambda: ScaleHyperpriorGainVbr(N=16, M=24),
     "mean-scale": lambda: MeanScaleHyperpriorGainVbr(N=16, M=24),

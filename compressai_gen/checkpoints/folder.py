@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from compressai.models import CompressionModel
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from compressai_gen.checkpoints.architectures import build_model
 from compressai_gen.checkpoints.card import model_card
@@ -26,7 +26,7 @@ from compressai_gen.checkpoints.layout import (
     locate,
 )
 from compressai_gen.checkpoints.weights import fill, read_tensors
-from compressai_gen.errors import CheckpointError
+from compressai_gen.errors import CheckpointError, OptionError
 
 
 def load_model(source: str | Path, device: str | torch.device = "cpu") -> CompressionModel:
@@ -63,6 +63,7 @@ def save_model(
     metric: str = "mse",
     card: str | None = None,
     license: str | None = None,
+    half: bool = False,
 ) -> Path:
     """Write a checkpoint folder: complete, or not at all.
 
@@ -78,17 +79,22 @@ def save_model(
         metric: what it was trained for.
         card: text of README.md; by default one is generated.
         license: the Hub's licence identifier for a generated card ("apache-2.0", ...).
+        half: store the float weights in half precision; they are loaded as float32. Files stay
+            readable, because the integers of an exported model are stored as they are.
 
     Returns:
         ``folder`` as a path.
 
     Raises:
         CheckpointError: if ``folder`` exists and is not a checkpoint, or the tables are missing.
+        OptionError: if ``half`` is asked of a model without a fixed-point entropy path.
     """
     folder = Path(folder).expanduser()
     check_replaceable(folder)
     check_tables(model)
     portable = getattr(model, "portable", None)
+    if half and portable is None:
+        raise OptionError(f"{architecture} is not exported: half precision would move its tables")
     config = CheckpointConfig(
         architecture=architecture,
         arguments=dict(arguments),
@@ -105,7 +111,7 @@ def save_model(
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         (temporary / CARD_NAME).write_text(card, encoding="utf-8")
-        tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+        tensors = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
         save_file(tensors, temporary / WEIGHTS_NAME, metadata={"format": "pt"})
         config.write(temporary)  # last: a folder with a config is complete
         _make_readable(temporary)
@@ -113,6 +119,10 @@ def save_model(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _stored(tensor: Tensor, half: bool) -> Tensor:
+    return (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous()
 
 
 def model_from_config(config: CheckpointConfig) -> CompressionModel:

@@ -1,8 +1,10 @@
-"""The analysis and synthesis transforms of Cheng2020, with a width per resolution.
+"""The four transforms of Cheng2020, with a width per resolution.
 
 Layers, order and parameter names are CompressAI's ``cheng2020-anchor`` and ``cheng2020-attn``. The
 widths at half, quarter and eighth resolution are free: most of the work happens at half
-resolution, so a codec that must train and run on a CPU is narrow there.
+resolution, so a codec that must train and run on a CPU is narrow there. So is the width of the
+hyperprior, which holds most of the parameters. Only the width N of y limits the best picture: the
+latent has N numbers for 768 samples.
 """
 
 from __future__ import annotations
@@ -57,6 +59,36 @@ def synthesis_transform(N: int, stages: tuple[int, int, int], attention: bool) -
         ResidualBlockUpsample(quarter, half, 2),
         ResidualBlock(half, half),
         subpel_conv3x3(half, 3, 2),
+    )
+
+
+def hyper_analysis_transform(N: int, hyper: int) -> nn.Sequential:
+    """h_a: y (B, N, h, w) to z (B, hyper, h/4, w/4)."""
+    return nn.Sequential(
+        conv3x3(N, hyper),
+        nn.LeakyReLU(inplace=True),
+        conv3x3(hyper, hyper),
+        nn.LeakyReLU(inplace=True),
+        conv3x3(hyper, hyper, stride=2),
+        nn.LeakyReLU(inplace=True),
+        conv3x3(hyper, hyper),
+        nn.LeakyReLU(inplace=True),
+        conv3x3(hyper, hyper, stride=2),
+    )
+
+
+def hyper_synthesis_transform(N: int, hyper: int) -> nn.Sequential:
+    """h_s: z_hat (B, hyper, h/4, w/4) to the hyperprior's half of the parameters (B, 2N, h, w)."""
+    return nn.Sequential(
+        conv3x3(hyper, hyper),
+        nn.LeakyReLU(inplace=True),
+        subpel_conv3x3(hyper, hyper, 2),
+        nn.LeakyReLU(inplace=True),
+        conv3x3(hyper, hyper * 3 // 2),
+        nn.LeakyReLU(inplace=True),
+        subpel_conv3x3(hyper * 3 // 2, hyper * 3 // 2, 2),
+        nn.LeakyReLU(inplace=True),
+        conv3x3(hyper * 3 // 2, 2 * N),
     )
 
 

@@ -12,12 +12,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import torch
+from compressai.entropy_models import EntropyBottleneck
 from compressai.layers import CheckerboardMaskedConv2d
 from compressai.models import Cheng2020Anchor
 from torch import Tensor
 
 from compressai_gen.models.cheng2020_transforms import (
     analysis_transform,
+    hyper_analysis_transform,
+    hyper_synthesis_transform,
     stage_widths,
     synthesis_transform,
 )
@@ -43,25 +46,34 @@ class Cheng2020AnchorVbr(VariableRateModel, Cheng2020Anchor):
     The outer structure is that of :class:`VariableRateModel`.
 
     Args:
-        N: channels of both latents; the paper's low-rate width is 128.
+        N: channels of y; the paper's low-rate width is 128.
         stages: channels of the transforms at 1/2, 1/4 and 1/8 of the resolution; N, as in the
             paper, by default.
+        hyper: channels of z and of the hyperprior's networks; N, as in the paper, by default.
         levels: rate points.
     """
 
     attention: ClassVar[bool] = False
 
     def __init__(
-        self, N: int = 128, stages: Sequence[int] | None = None, levels: int = LEVELS
+        self,
+        N: int = 128,
+        stages: Sequence[int] | None = None,
+        hyper: int | None = None,
+        levels: int = LEVELS,
     ) -> None:
         super().__init__(N=N)
         half, quarter, eighth = self.stages = tuple(stages or (N, N, N))
         self.g_a = analysis_transform(N, (half, quarter, eighth), self.attention)
         self.g_s = synthesis_transform(N, (half, quarter, eighth), self.attention)
+        self.hyper = hyper or N
+        self.h_a = hyper_analysis_transform(N, self.hyper)
+        self.h_s = hyper_synthesis_transform(N, self.hyper)
+        self.entropy_bottleneck = EntropyBottleneck(self.hyper)
         self.context_prediction = CheckerboardMaskedConv2d(N, 2 * N, kernel_size=5, padding=2)
         mask = self.context_prediction.mask
         self.context_prediction.register_buffer("mask", mask, persistent=False)
-        self.add_gains(N, N, levels)
+        self.add_gains(N, self.hyper, levels)
 
     def quantize_y(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         """Two passes; the context of the second sees what the decoder will see (rounded)."""
@@ -90,9 +102,9 @@ class Cheng2020AnchorVbr(VariableRateModel, Cheng2020Anchor):
         """
         from compressai_gen.models.state_dicts import levels_of, load_variable_rate
 
-        N = state_dict["h_a.0.weight"].size(0)
+        hyper, N = state_dict["h_a.0.weight"].shape[:2]
         stages = stage_widths(state_dict, cls.attention)
-        return load_variable_rate(cls(N, stages, levels_of(state_dict)), state_dict)
+        return load_variable_rate(cls(N, stages, hyper, levels_of(state_dict)), state_dict)
 
 
 class Cheng2020AttentionVbr(Cheng2020AnchorVbr):

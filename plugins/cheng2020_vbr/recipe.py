@@ -16,8 +16,8 @@ MSE_MULTIPLIERS = tuple(round(0.0018 * (0.13 / 0.0018) ** (level / 9), 6) for le
 PAPER_MULTIPLIERS = (0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 16.0, 50.0)
 
 
-SMALL_CHENG = {"N": 64, "stages": [24, 48, 64]}
-"""Narrow where the resolution is high: the multiplications go where they help most."""
+SMALL_CHENG = {"N": 128, "stages": [24, 48, 64], "hyper": 64}
+"""Narrow where the resolution is high and where the parameters are, but not in y."""
 
 
 def _recipes(architecture: str, small: dict[str, object]) -> VariableRateRecipes:
@@ -31,6 +31,7 @@ def _recipes(architecture: str, small: dict[str, object]) -> VariableRateRecipes
                 crop=128,
                 learning_rate=2e-3,
                 muon=0.005,
+                decay=0.7,
                 minutes=120,
             ),
             "mse": mse,
