@@ -21,29 +21,27 @@ SMALL_CHENG = {"N": 128, "stages": [24, 48, 64], "hyper": 64}
 
 
 def _recipes(architecture: str, small: dict[str, object]) -> VariableRateRecipes:
-    """``small`` is what an afternoon on two CPU cores affords; the others want a GPU."""
-    mse = Recipe(architecture, multipliers=MSE_MULTIPLIERS, batch_size=16, minutes=24 * 60)
-    return VariableRateRecipes(
-        {
-            "small": mse.replace(
-                arguments=small,
-                batch_size=8,
-                crop=128,
-                learning_rate=2e-3,
-                muon=0.005,
-                decay=0.7,
-                minutes=120,
-            ),
-            "mse": mse,
-            "ms-ssim": mse.replace(
-                metric="ms-ssim",
-                multipliers=PAPER_MULTIPLIERS,
-                batch_size=96,
-                learning_rate=1e-5,
-                autocast="no",
-            ),
-        }
+    """``small`` is what two CPU cores afford in an afternoon; the others want a GPU."""
+    mse = Recipe(
+        architecture,
+        multipliers=MSE_MULTIPLIERS,
+        batch_size=16,
+        learning_rate=1e-3,
+        muon=0.005,
+        decay=0.7,
+        minutes=24 * 60,
     )
+    paper = mse.replace(
+        metric="ms-ssim",
+        multipliers=PAPER_MULTIPLIERS,
+        batch_size=96,
+        learning_rate=1e-5,
+        muon=0.0,
+        decay=0.0,
+        autocast="no",
+    )
+    few = mse.replace(arguments=small, batch_size=4, crop=192, learning_rate=2e-3, minutes=120)
+    return VariableRateRecipes({"small": few, "mse": mse, "ms-ssim": paper})
 
 
 CHENG2020_ANCHOR_VBR = _recipes("cheng2020-anchor-vbr", SMALL_CHENG)
