@@ -25,9 +25,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     work = tmp_path_factory.mktemp("wheel")
     for folder in PACKAGES:
         shutil.copytree(ROOT / folder, work / folder, ignore=WITHOUT)
-    for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
-        if (ROOT / file).exists():
-            shutil.copy(ROOT / file, work)
+    for file in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, work)
     (work / "plugins" / "core" / "checkpoint" / "older").mkdir(parents=True)
     (work / "plugins" / "core" / "checkpoint" / "older" / "config.json").write_text("{}")
     (work / "plugins" / "core" / "checkpoint" / "older" / "a.safetensors").write_bytes(b"0")
