@@ -16,6 +16,7 @@ from skimage import data
 from compressai_gen import codec_for, open_codec
 from compressai_gen.bitstream import unpack
 from compressai_gen.checkpoints import known
+from compressai_gen.codec.rate_control import reach_bpp
 
 QUALITIES = (0, 1.5, 4, 6.25, 9)
 
@@ -64,6 +65,19 @@ def test_files_grow_and_pictures_improve_with_quality(photo, files):
 def test_it_beats_jpeg_at_the_same_size(photo, files, quality):
     ours = psnr(photo, codec_for(files[quality]).decompress(files[quality]))
     assert ours > psnr(photo, jpeg_of(photo, len(files[quality]))) + 1
+
+
+def test_a_budget_is_met_in_few_encodings(photo):
+    codec, tried = open_codec(), []
+    encode = codec.encoder(photo)
+
+    def compress(quality):
+        tried.append(quality)
+        return encode(quality)
+
+    reached = reach_bpp(compress, codec.quality_range, photo.width * photo.height, 0.3)
+    assert 0.99 * 0.3 < reached.bpp <= 0.3
+    assert len(tried) <= 8
 
 
 def test_header_costs_31_bytes(files):

@@ -1,7 +1,12 @@
-"""A file of at most so many bits per pixel, or a picture of at least so many dB, by bisection."""
+"""A file of at most so many bits per pixel, or a picture of at least so many dB.
+
+Both searches keep a bracket and try the quality that a straight line through its ends suggests:
+the logarithm of the rate, and the PSNR, are nearly linear in the quality.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -65,11 +70,12 @@ def reach_bpp(
         note = f"{bpp:g} bpp is above the codec's range: quality {high:g} takes {top.bpp:.4f}"
         return Reached(top.data, high, top.bpp, note=note)
     while high - low > STEP and best.bpp < CLOSE * bpp:
-        middle = at(_middle(low, high))
+        place = math.log(0.999 * bpp / best.bpp) / math.log(top.bpp / best.bpp)
+        middle = at(_between(low, high, place))
         if middle.bpp <= bpp:
             low, best = middle.quality, middle
         else:
-            high = middle.quality
+            high, top = middle.quality, middle
     return best
 
 
@@ -110,16 +116,19 @@ def reach_psnr(
         note = f"{psnr:g} dB is below the codec's range: quality {low:g} has {bottom.psnr:.2f}"
         return Reached(bottom.data, low, bottom.bpp, bottom.psnr, note)
     while high - low > STEP:
-        middle = at(_middle(low, high))
+        rise = max(min(_decibels(best), 99) - _decibels(bottom), 0.01)
+        middle = at(_between(low, high, (psnr - _decibels(bottom)) / rise))
         if _decibels(middle) >= psnr:
             high, best = middle.quality, middle
         else:
-            low = middle.quality
+            low, bottom = middle.quality, middle
     return best
 
 
-def _middle(low: float, high: float) -> float:
-    return round((low + high) / 2 / STEP) * STEP
+def _between(low: float, high: float, place: float) -> float:
+    """A quality strictly between two, at ``place`` in [0, 1], but not too near either end."""
+    quality = low + (high - low) * min(max(place, 0.1), 0.9)
+    return min(max(round(quality / STEP) * STEP, low + STEP), high - STEP)
 
 
 def _decibels(reached: Reached) -> float:
