@@ -208,6 +208,24 @@ def test_train_resumes_after_a_kill(photos, tmp_path):
     assert json.loads((out / "checkpoint" / "config.json").read_text())["arguments"]["N"] == 8
 
 
+def test_an_interrupted_run_keeps_every_step(photos, tmp_path):
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        train_command(photos, out, "--minutes", "60"),
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not ((out / "log.csv").exists() and rows(out)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err.rstrip().endswith("cgen: interrupted, nothing was left half-written")
+    assert torch.load(out / "state.pt", weights_only=True)["step"] >= 50
+
+
 def test_two_processes_under_accelerate_launch(photos, tmp_path):
     out = tmp_path / "run"
     launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -124,10 +125,23 @@ class Trainer:
             disable=not self.accelerator.is_main_process,
             bar_format="{percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}",
         )
+        with bar:
+            try:
+                self.run(log, bar)
+            except KeyboardInterrupt:
+                if self.accelerator.num_processes == 1:  # others would wait for one another
+                    self.save()
+                raise
+        self.save()
+        self.ema.copy_to(self.model)
+        return self.model.eval()
+
+    def run(self, log: TrainingLog, bar: Any) -> None:
+        """Step after step until the budget is spent."""
         last_save = clock = time.monotonic()
         for x in self.batches():
             if self.finished():
-                break
+                return
             self.set_learning_rate()
             cost, quality = self.train_step(x)
             self.step += 1
@@ -135,17 +149,12 @@ class Trainer:
             self.seconds, clock = self.shared_clock(self.seconds + now - clock), now
             log.add(cost, quality)
             if self.step % LOG_EVERY_STEPS == 0:
-                bar.set_postfix_str(
-                    log.write(self.step, self.seconds, self.optimizers.learning_rate())
-                )
+                rate = self.optimizers.learning_rate()
+                bar.set_postfix_str(log.write(self.step, self.seconds, rate))
                 bar.update(round(self.seconds) - bar.n)
             if self.shared_clock(now - last_save) > SAVE_EVERY_SECONDS:
                 self.save()
                 last_save = now
-        bar.close()
-        self.save()
-        self.ema.copy_to(self.model)
-        return self.model.eval()
 
     def train_step(self, x: Tensor) -> tuple[RateDistortion, Tensor]:
         """One update; every picture of the batch has a rate point of its own."""
