@@ -10,8 +10,11 @@ from pathlib import Path
 COMMIT = hashlib.sha1(b"compressai-gen").hexdigest()
 
 
-def write_hub_cache(folder: Path, hf_home: Path, repository: str) -> None:
-    """Puts `folder` into the cache below `hf_home` (``HF_HOME``) as the model `repository`."""
+def write_hub_cache(folder: Path, hf_home: Path, repository: str) -> Path:
+    """Puts `folder` into the cache below `hf_home` (``HF_HOME``) as the model `repository`.
+
+    Returns the cache (``HF_HUB_CACHE``).
+    """
     cache = hf_home / "hub" / f"models--{repository.replace('/', '--')}"
     snapshot = Path(shutil.copytree(folder, cache / "snapshots" / COMMIT))
     (cache / "refs").mkdir()
@@ -27,3 +30,4 @@ def write_hub_cache(folder: Path, hf_home: Path, repository: str) -> None:
     (cache / "trees").mkdir()
     tree = json.dumps({"format_version": 1, "files": files})
     (cache / "trees" / f"{COMMIT}.json").write_text(tree)
+    return cache.parent

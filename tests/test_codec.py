@@ -1,65 +1,29 @@
-"""`ModelCodec` and how codecs are found: every architecture, any size, wrong files, enhancers."""
+"""`ModelCodec`: every architecture, any size, a file of one's own, wrong files."""
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_models import ARCHITECTURES, PORTABLE, small_model
-from toys import (
-    DEFAULT,
-    MeanColour,
-    empty_registries,
-    exported,
-    pixels,
-    register_grey,
-    register_mean_colour,
-)
+from small_codec import codec as codec
+from small_codec import image as image
+from small_models import ARCHITECTURES, PORTABLE
+from toys import DEFAULT, exported, pixels
 
 from compressai_gen.bitstream import pack, unpack
-from compressai_gen.checkpoints import save_model
-from compressai_gen.codec import codec_for, open_codec, rate_control
 from compressai_gen.codec.coders import split
 from compressai_gen.codec.model_codec import ModelCodec
-from compressai_gen.errors import (
-    CheckpointError,
-    CorruptedFileError,
-    OptionError,
-    SizeLimitError,
-    UnknownCheckpointError,
-    UnknownNameError,
-)
+from compressai_gen.errors import CheckpointError, CorruptedFileError, OptionError, SizeLimitError
 from compressai_gen.notes import NonPortableWarning, SynthesisWarning
 
 CODABLE = sorted(set(ARCHITECTURES) - {"bmshj2018-factorized", "bmshj2018-factorized-relu"})
 
 
-@pytest.fixture(scope="module")
-def codec() -> ModelCodec:
-    return ModelCodec(exported(DEFAULT), DEFAULT)
-
-
-@pytest.fixture(scope="module")
-def image() -> np.ndarray:
-    return pixels(70, 90)
-
-
-@pytest.fixture
-def checkpoint(codec: ModelCodec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The codec's checkpoint, in the list of known ones and nowhere else."""
-    folder = tmp_path / "known" / "tiny"
-    save_model(codec.model, folder, architecture=DEFAULT, arguments=ARCHITECTURES[DEFAULT])
-    monkeypatch.setenv("COMPRESSAI_GEN_CHECKPOINTS", str(folder.parent))
-    monkeypatch.setenv("COMPRESSAI_GEN_CACHE", str(tmp_path / "cache"))
-    return folder
-
-
-# -- coding -------------------------------------------------------------------------------------
+# -- coding ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", CODABLE)
@@ -162,7 +126,7 @@ def test_arguments_that_cannot_be_used():
         codec.decompress(data, output_type="PIL")
 
 
-# -- wrong files --------------------------------------------------------------------------------
+# -- wrong files ----------------------------------------------------------------------------------
 
 
 def test_file_of_another_checkpoint(codec: ModelCodec, image: np.ndarray):
@@ -202,173 +166,3 @@ def test_damaged_strings_of_a_float_host_file(image: np.ndarray):
     for wrong in ([b"", *chunks[1:]], [b"{", *chunks[1:]], chunks[:-1], [*chunks, b""]):
         with pytest.raises(CorruptedFileError):
             codec.decompress(pack(header, wrong))
-
-
-# -- finding codecs -----------------------------------------------------------------------------
-
-
-def test_a_file_finds_its_checkpoint(codec: ModelCodec, checkpoint: Path, image: np.ndarray):
-    data = codec.compress(image, quality=7)
-    found = codec_for(data)
-    assert isinstance(found, ModelCodec)
-    assert found.name == DEFAULT
-    assert np.array_equal(found.decompress(data), codec.decompress(data))
-    assert np.array_equal(
-        codec_for(data, checkpoint=checkpoint).decompress(data), found.decompress(data)
-    )
-
-
-def test_a_file_without_its_checkpoint(codec, image, tmp_path, monkeypatch):
-    monkeypatch.setenv("COMPRESSAI_GEN_CHECKPOINTS", "")
-    monkeypatch.setenv("COMPRESSAI_GEN_CACHE", str(tmp_path))
-    with pytest.raises(UnknownCheckpointError, match="--checkpoint"):
-        codec_for(codec.compress(image))
-
-
-def test_open_by_checkpoint(checkpoint: Path, codec: ModelCodec):
-    opened = open_codec(checkpoint=checkpoint, quality=1.5)
-    assert isinstance(opened, ModelCodec)
-    assert (opened.name, opened.quality, opened.fingerprint) == (DEFAULT, 1.5, codec.fingerprint)
-    with pytest.raises(CheckpointError, match="not a mbt2018-mean"):
-        open_codec("mbt2018-mean", checkpoint=checkpoint)
-    with pytest.raises(OptionError, match="out of range"):
-        open_codec(checkpoint=checkpoint, quality=20)
-
-
-def test_a_single_rate_checkpoint_is_chosen_by_quality(checkpoint: Path):
-    for quality in (2, 4):
-        save_model(
-            exported("mbt2018-mean", seed=quality),
-            checkpoint.parent / f"q{quality}",
-            architecture="mbt2018-mean",
-            arguments=ARCHITECTURES["mbt2018-mean"],
-            quality=quality,
-        )
-    assert open_codec("mbt2018-mean", quality=2).quality == 2
-    assert open_codec("mbt2018-mean").quality == 4
-
-
-def test_unknown_names_and_missing_weights(checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(UnknownNameError, match="did you mean cheng2020-anchor-vbr"):
-        open_codec("cheng2020-ancor-vbr")
-    with pytest.raises(CheckpointError, match="cgen train mbt2018-mean-gain-vbr"):
-        open_codec("mbt2018-mean-gain-vbr")
-    with pytest.raises(CheckpointError, match=r"mbt2018-mean-4-\w+\.pth\.tar is missing; fetch it"):
-        open_codec("mbt2018-mean", quality=4)
-    with pytest.raises(CheckpointError, match=r"mbt2018-mean-mse-vbr-45d095e9"):
-        open_codec("mbt2018-mean-vbr")
-    with pytest.raises(OptionError, match="1 to 8"):
-        open_codec("mbt2018-mean", quality=9)
-    with pytest.raises(OptionError, match="integer"):
-        open_codec("mbt2018-mean", quality=2.5)
-    with pytest.raises(CheckpointError, match="publishes no weights"):
-        open_codec("elic2022-official")
-
-
-def test_stock_weights_in_the_torch_cache_are_exported_once(checkpoint, tmp_path, monkeypatch):
-    from compressai.zoo import image as zoo
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    weights = (
-        tmp_path / "hub" / "checkpoints" / zoo.model_urls["mbt2018-mean"]["mse"][1].split("/")[-1]
-    )
-    weights.parent.mkdir(parents=True)
-    torch.save(small_model("mbt2018-mean").state_dict(), weights)
-    data = open_codec("mbt2018-mean", quality=1).compress(pixels(20, 20))
-    weights.unlink()
-    decoder = codec_for(data)
-    assert decoder.name == "mbt2018-mean"
-    assert decoder.decompress(data).size == (20, 20)
-    assert open_codec("mbt2018-mean", quality=1).compress(pixels(20, 20)) == data
-
-
-def test_a_plugins_file_codec(monkeypatch: pytest.MonkeyPatch):
-    codecs, _ = empty_registries(monkeypatch)
-    register_mean_colour(codecs)
-    opened = open_codec("mean-colour", device="cuda")
-    assert isinstance(opened, MeanColour)
-    assert opened.arguments == (None, "cuda", None)
-    data = opened.compress(pixels(5, 4))
-    assert codec_for(data).decompress(data).size == (4, 5)
-
-
-# -- enhancers ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def enhancer(monkeypatch: pytest.MonkeyPatch) -> None:
-    register_grey(empty_registries(monkeypatch)[1])
-
-
-@pytest.mark.usefixtures("enhancer")
-def test_an_enhancer_makes_the_picture(codec: ModelCodec, image: np.ndarray):
-    data = codec.compress(image)
-    plain = codec.decompress(data, output_type="pt")
-    assert torch.equal(codec.decompress(data, output_type="pt", tau=1), plain)
-    assert torch.equal(codec.decompress(data, output_type="pt", tau="0"), plain * 0 + 0.5)
-    with pytest.raises(OptionError, match=r"--tau 2 is not in 0\.\.1"):
-        codec.decompress(data, tau=2)
-    with pytest.raises(OptionError, match=r"no option --steps.*grey: --tau"):
-        codec.decompress(data, steps=3)
-
-
-@pytest.mark.usefixtures("enhancer")
-def test_the_senders_wish_is_followed_unless_overruled(codec: ModelCodec, image: np.ndarray):
-    data = codec.compress(image, tau=0)
-    assert unpack(data)[0].tau == 0
-    assert len(data) == len(codec.compress(image)) + 1
-    assert codec.decompress(data, output_type="pt").unique().tolist() == [0.5]
-    assert len(codec.decompress(data, output_type="pt", tau=1).unique()) > 10
-    with pytest.raises(OptionError, match="cannot be kept"):
-        codec.compress(image, preset="slow")
-
-
-def test_a_wish_nobody_can_follow_is_told(codec, image, monkeypatch):
-    empty_registries(monkeypatch)
-    header, chunks = unpack(codec.compress(image))
-    with pytest.warns(SynthesisWarning, match="wish \\(tau\\) is not followed"):
-        codec.decompress(pack(replace(header, tau=0.5), chunks))
-    with pytest.raises(OptionError, match="no enhancer"):
-        codec.decompress(pack(header, chunks), tau=0.5)
-
-
-# -- rate control -------------------------------------------------------------------------------
-
-
-def test_bits_per_pixel(codec: ModelCodec, image: np.ndarray):
-    encode, area = codec.encoder(image), 70 * 90
-    smallest, largest = (8 * len(encode(q)) / area for q in codec.quality_range)
-    wanted = (smallest + largest) / 2
-    reached = rate_control.reach_bpp(encode, codec.quality_range, area, wanted)
-    assert reached.note is None
-    assert 0.97 * wanted < reached.bpp <= wanted
-    assert reached.data == encode(reached.quality)
-    above = rate_control.reach_bpp(encode, codec.quality_range, area, 2 * largest)
-    assert above.quality == 9
-    assert "above the codec's range" in above.note
-    with pytest.raises(OptionError, match="smallest file"):
-        rate_control.reach_bpp(encode, codec.quality_range, area, smallest / 2)
-    with pytest.raises(OptionError, match="above 0"):
-        rate_control.reach_bpp(encode, codec.quality_range, area, -1)
-
-
-def test_decibels():
-    """On a codec whose PSNR is exactly 30 + 2 quality (random networks have no such order)."""
-    original = np.full((10, 10, 3), 100, np.uint8)
-
-    def decompress(data: bytes) -> np.ndarray:
-        return original + 255 * 10 ** (-(30 + 2 * len(data) / 256) / 20)
-
-    def compress(quality: float) -> bytes:
-        return bytes(round(256 * quality))
-
-    def reach(psnr: float) -> rate_control.Reached:
-        return rate_control.reach_psnr(compress, decompress, (0, 9), original, psnr)
-
-    assert reach(35).quality == 2.5
-    assert reach(35).psnr == pytest.approx(35, abs=1e-4)
-    assert reach(20).quality == 0
-    assert "below the codec's range" in reach(20).note
-    with pytest.raises(OptionError, match=r"48\.00 dB"):
-        reach(60)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from hub_cache import write_hub_cache
 from PIL import Image
 from small_models import STOCK, picture, small_model
-from test_checkpoints import hub_cache
 
 import compressai_gen
 from compressai_gen.bitstream import unpack
@@ -184,7 +184,7 @@ class TestSaving:
         assert CodecPipeline.from_pipe(pipe).codec is pipe.codec
 
     def test_repo_id_from_the_cache_offline(self, folder, pipe, photograph, tmp_path, monkeypatch):
-        cache = hub_cache(tmp_path / "hub", "org/pipe", folder)
+        cache = write_hub_cache(folder, tmp_path, "org/pipe")
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         loaded = DiffusionPipeline.from_pretrained("org/pipe", cache_dir=cache)
         assert loaded.compress(photograph) == pipe.compress(photograph)

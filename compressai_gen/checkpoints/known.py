@@ -6,10 +6,15 @@ import importlib.util
 import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from compressai_gen.checkpoints.layout import CheckpointConfig
+from compressai_gen.checkpoints.layout import (
+    CONFIG_NAME,
+    INDEX_NAME,
+    WEIGHTS_NAMES,
+    CheckpointConfig,
+)
 from compressai_gen.errors import CheckpointError, UnknownCheckpointError
 
 CHECKPOINTS_VARIABLE = "COMPRESSAI_GEN_CHECKPOINTS"
@@ -27,6 +32,8 @@ class Known:
         metric: what it was trained for.
         quality: zoo quality of a single-rate model, else None.
         embedded: whether it ships inside a plugin.
+        downloaded: whether it lies in the Hub's cache. What a download left there is found by a
+            file's fingerprint, but is nobody's choice of weights for an architecture's name.
     """
 
     folder: Path
@@ -35,6 +42,7 @@ class Known:
     metric: str
     quality: int | None
     embedded: bool
+    downloaded: bool = False
 
 
 def cache_folder() -> Path:
@@ -49,15 +57,13 @@ def known() -> list[Known]:
     """Every checkpoint on this machine, in the order in which they are searched.
 
     First those that ship with a plugin, then the folders in ``COMPRESSAI_GEN_CHECKPOINTS``
-    (separated as in ``PATH``), then the exports of stock models in the cache. A place may be a
-    checkpoint itself, hold several, or both: a plugin's current one in the place itself and its
-    older ones, which must stay decodable, in folders inside.
+    (separated as in ``PATH``), then the exports of stock models in the cache, then what was
+    downloaded from the Hugging Face Hub (``HF_HUB_CACHE``, or ``hub`` below ``HF_HOME``, as
+    huggingface_hub reads them). A place may be a checkpoint itself, hold several, or both: a
+    plugin's current one in the place itself and its older ones, which must stay decodable, in
+    folders inside.
     """
-    places = [(place, True) for place in _embedded()]
-    listed = os.environ.get(CHECKPOINTS_VARIABLE, "").split(os.pathsep)
-    places += [(Path(place).expanduser(), False) for place in listed if place]
-    places.append((cache_folder(), False))
-    return [entry for place, embedded in places for entry in _inside(place, embedded)]
+    return list(_search())
 
 
 def find_fingerprint(fingerprint: bytes) -> Path:
@@ -69,22 +75,38 @@ def find_fingerprint(fingerprint: bytes) -> Path:
     Raises:
         UnknownCheckpointError: if no checkpoint on this machine has it.
     """
-    entries = known()
-    for entry in entries:
+    others = 0
+    for entry in _search():
         if entry.fingerprint == fingerprint:
             return entry.folder
+        others += 1
     raise UnknownCheckpointError(
         f"the file was written with checkpoint {fingerprint.hex()}, which is not on this machine "
-        f"({len(entries)} others are): pass --checkpoint, or add its folder to "
-        f"{CHECKPOINTS_VARIABLE}"
+        f"({others} others are): pass --checkpoint with its folder or Hub repo id, or add "
+        f"its folder to {CHECKPOINTS_VARIABLE}"
     )
+
+
+def _search() -> Iterator[Known]:
+    """As `known`, one by one: the Hub's cache is read only if nothing before it will do."""
+    for place in _embedded():
+        yield from _inside(place, embedded=True)
+    for listed in os.environ.get(CHECKPOINTS_VARIABLE, "").split(os.pathsep):
+        if listed:
+            yield from _inside(Path(listed).expanduser(), embedded=False)
+    yield from _inside(cache_folder(), embedded=False)
+    yield from _downloaded()
 
 
 def _inside(place: Path, embedded: bool) -> Iterator[Known]:
     """``place`` if it is a checkpoint, and the checkpoints directly inside it."""
-    if not place.is_dir():
+    try:
+        folders = [place, *sorted(place.iterdir())]
+    except OSError:  # no such folder, or closed to us
         return
-    for folder in (place, *sorted(place.iterdir())):
+    for folder in folders:
+        if not os.path.isfile(folder / CONFIG_NAME):  # never raises, unlike Path.is_file
+            continue
         try:
             config = CheckpointConfig.read(folder)
         except CheckpointError:  # not a checkpoint of ours: nothing to decode with
@@ -97,6 +119,21 @@ def _inside(place: Path, embedded: bool) -> Iterator[Known]:
             quality=config.quality,
             embedded=embedded,
         )
+
+
+def _downloaded() -> Iterator[Known]:
+    """Checkpoints in the Hub's cache: of every repository each revision that is there.
+
+    Mostly other people's models, of which only config.json is read. Ours have a fingerprint; an
+    interrupted download may have left no weights.
+    """
+    from huggingface_hub import constants
+
+    for snapshot in sorted(Path(constants.HF_HUB_CACHE).glob("models--*/snapshots/*")):
+        for entry in _inside(snapshot, embedded=False):
+            weights = (entry.folder / name for name in (INDEX_NAME, *WEIGHTS_NAMES))
+            if entry.fingerprint and any(map(os.path.isfile, weights)):
+                yield replace(entry, downloaded=True)
 
 
 def _embedded() -> Iterator[Path]:

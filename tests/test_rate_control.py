@@ -1,0 +1,50 @@
+"""A file of a wanted rate or PSNR."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from small_codec import codec as codec
+from small_codec import image as image
+
+from compressai_gen.codec import rate_control
+from compressai_gen.codec.model_codec import ModelCodec
+from compressai_gen.errors import OptionError
+
+
+def test_bits_per_pixel(codec: ModelCodec, image: np.ndarray):
+    encode, area = codec.encoder(image), 70 * 90
+    smallest, largest = (8 * len(encode(q)) / area for q in codec.quality_range)
+    wanted = (smallest + largest) / 2
+    reached = rate_control.reach_bpp(encode, codec.quality_range, area, wanted)
+    assert reached.note is None
+    assert 0.97 * wanted < reached.bpp <= wanted
+    assert reached.data == encode(reached.quality)
+    above = rate_control.reach_bpp(encode, codec.quality_range, area, 2 * largest)
+    assert above.quality == 9
+    assert "above the codec's range" in above.note
+    with pytest.raises(OptionError, match="smallest file"):
+        rate_control.reach_bpp(encode, codec.quality_range, area, smallest / 2)
+    with pytest.raises(OptionError, match="above 0"):
+        rate_control.reach_bpp(encode, codec.quality_range, area, -1)
+
+
+def test_decibels():
+    """On a codec whose PSNR is exactly 30 + 2 quality (random networks have no such order)."""
+    original = np.full((10, 10, 3), 100, np.uint8)
+
+    def decompress(data: bytes) -> np.ndarray:
+        return original + 255 * 10 ** (-(30 + 2 * len(data) / 256) / 20)
+
+    def compress(quality: float) -> bytes:
+        return bytes(round(256 * quality))
+
+    def reach(psnr: float) -> rate_control.Reached:
+        return rate_control.reach_psnr(compress, decompress, (0, 9), original, psnr)
+
+    assert reach(35).quality == 2.5
+    assert reach(35).psnr == pytest.approx(35, abs=1e-4)
+    assert reach(20).quality == 0
+    assert "below the codec's range" in reach(20).note
+    with pytest.raises(OptionError, match=r"48\.00 dB"):
+        reach(60)
