@@ -93,7 +93,8 @@ def save_model(
     check_replaceable(folder)
     check_tables(model)
     portable = getattr(model, "portable", None)
-    if half and portable is None:
+    writes_files = portable is not None or _has_tables(model)
+    if half and writes_files and portable is None:
         raise OptionError(f"{architecture} is not exported: half precision would move its tables")
     config = CheckpointConfig(
         architecture=architecture,
@@ -101,7 +102,7 @@ def save_model(
         portable=None if portable is None else portable.config,
         quality=quality,
         metric=metric,
-        fingerprint=model_fingerprint(model).hex(),
+        fingerprint=model_fingerprint(model).hex() if writes_files else None,
     )
     if card is None and (folder / CARD_NAME).exists():
         card = (folder / CARD_NAME).read_text(encoding="utf-8")
@@ -152,6 +153,10 @@ def check_tables(model: nn.Module) -> None:
     for name, buffer in model.named_buffers():
         if name.endswith("_quantized_cdf") and buffer.numel() == 0:
             raise CheckpointError(f"the model's table {name} is empty: call model.update() first")
+
+
+def _has_tables(model: nn.Module) -> bool:
+    return any(name.endswith("_quantized_cdf") for name, _ in model.named_buffers())
 
 
 def check_replaceable(folder: Path) -> None:

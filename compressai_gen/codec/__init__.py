@@ -12,9 +12,10 @@ import torch
 
 from compressai_gen.bitstream import MAX_PIXELS, codec_fingerprint, unpack
 from compressai_gen.checkpoints import find_fingerprint, known, stock_checkpoint
-from compressai_gen.codec.model_codec import DEFAULT_QUALITY, ModelCodec
+from compressai_gen.codec.model_codec import ModelCodec
 from compressai_gen.errors import CheckpointError, OptionError, UnknownNameError
 from compressai_gen.images import Picture
+from compressai_gen.models.variable_rate import DEFAULT_QUALITY
 from compressai_gen.plugins import registry
 
 DEFAULT_CODEC = "cheng2020-anchor-vbr"
@@ -111,7 +112,7 @@ def codec_for(
 def _find_weights(name: str, quality: float | None) -> Path:
     """The checkpoint folder of a zoo model."""
     _check_name(name)
-    entries = [entry for entry in known() if entry.architecture == name]
+    entries = [entry for entry in known() if entry.architecture == name and not entry.downloaded]
     if _is_variable(name):
         if entries:
             return entries[0].folder
@@ -149,6 +150,11 @@ def _stock_url(name: str, quality: int) -> str:
     if name in image_vbr.model_urls:
         return str(image_vbr.model_urls[name]["mse"])
     urls = image.model_urls.get(name, {}).get("mse", {})
+    if not urls and not _is_stock(name):
+        raise CheckpointError(
+            f"no trained {name} is known here: pass --checkpoint (`cgen convert` and `cgen train` "
+            "make one)"
+        )
     if not urls:
         raise CheckpointError(f"CompressAI publishes no weights of {name}: pass --checkpoint")
     if quality not in urls:

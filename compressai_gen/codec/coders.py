@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from compressai.models import CompressionModel
 from torch import Tensor
 
 from compressai_gen.bitstream import Header
 from compressai_gen.bitstream.container import MAX_CHUNK
-from compressai_gen.codec.enhancers import DecodedLatents
 from compressai_gen.codec.geometry import STRIDE, padded
 from compressai_gen.codec.host_strings import decode_strings, encode_strings
 from compressai_gen.errors import CorruptedFileError
-from compressai_gen.models.latents import analysis
+from compressai_gen.models.latents import analysis, latent_of, synthesis, ungained
 from compressai_gen.models.variable_rate import VariableRateModel
 from compressai_gen.notes import NonPortableWarning
 
 Encode = Callable[[float | None], tuple[list[bytes], int]]
 """Rate point to chunks and the CRC32 of the symbols."""
-
-Enhance = Callable[[DecodedLatents], Tensor]
 
 
 class Coder(Protocol):
@@ -32,9 +29,11 @@ class Coder(Protocol):
         """Chunks of a picture, shape (1, 3, H, W), H and W multiples of 64, by rate point."""
         ...
 
-    def decode(
-        self, header: Header, chunks: list[bytes], quality: float | None, enhance: Enhance | None
-    ) -> Tensor:
+    def latent(self, header: Header, chunks: list[bytes], quality: float | None) -> Tensor:
+        """What ``g_s`` takes, shape (1, M, H/16, W/16), of the padded picture."""
+        ...
+
+    def picture(self, header: Header, chunks: list[bytes], quality: float | None) -> Tensor:
         """The picture, padded, shape (1, 3, H, W)."""
         ...
 
@@ -55,14 +54,8 @@ class PortableCoder:
 
         return encode
 
-    def decode(
-        self, header: Header, chunks: list[bytes], quality: float | None, enhance: Enhance | None
-    ) -> Tensor:
-        latents = self.latents(header, chunks, quality)
-        return latents.synthesize() if enhance is None else enhance(latents)
-
-    def latents(self, header: Header, chunks: list[bytes], quality: float | None) -> DecodedLatents:
-        """y_hat of a file.
+    def latent(self, header: Header, chunks: list[bytes], quality: float | None) -> Tensor:
+        """y_hat of a file, as ``g_s`` takes it.
 
         Raises:
             CorruptedFileError: the symbols do not have the header's checksum, or are impossible.
@@ -75,7 +68,10 @@ class PortableCoder:
                 "written by a faulty encoder"
             )
         y_hat = decoded.y_hat.to(next(self.model.g_s.parameters()).device)
-        return DecodedLatents(y_hat, quality, header, self.model, self.name)
+        return ungained(self.model, y_hat, quality)
+
+    def picture(self, header: Header, chunks: list[bytes], quality: float | None) -> Tensor:
+        return synthesis(self.model, self.latent(header, chunks, quality))
 
 
 class HostCoder:
@@ -94,9 +90,15 @@ class HostCoder:
         )
         return lambda quality: (encode_strings(self.model, x, quality), 0)
 
-    def decode(
-        self, header: Header, chunks: list[bytes], quality: float | None, enhance: Any
-    ) -> Tensor:
+    def latent(self, header: Header, chunks: list[bytes], quality: float | None) -> Tensor:
+        """What ``decompress`` hands to ``g_s``.
+
+        Raises:
+            CorruptedFileError: as for `picture`.
+        """
+        return latent_of(self.model, lambda: self.picture(header, chunks, quality))
+
+    def picture(self, header: Header, chunks: list[bytes], quality: float | None) -> Tensor:
         height, width = padded(header.height), padded(header.width)
         return decode_strings(self.model, chunks, height, width, quality)
 

@@ -19,7 +19,9 @@ from compressai_gen.models.latents import synthesis
 from compressai_gen.options import Option, parse_options
 from compressai_gen.plugins import registry
 
-WISHES = tuple(field.name for field in FIELDS if field.flag)  # options a header can carry
+EVERY_CODEC = "*"  # among the codecs of an enhancer: every CompressAI model, stock or ours
+WISHES = tuple(field.name for field in FIELDS if field.flag and field.name != "seed")
+"""Options a header can carry. Its seed is none: it is no wish, but part of the file."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,16 @@ class DecodedLatents:
     """What an enhancer gets.
 
     Attributes:
-        y_hat: shape (1, M, h, w), in the gained domain of a variable-rate model, on the device of
-            the synthesis.
+        y_hat: as the synthesis takes it (a variable-rate model's gain is undone), shape
+            (1, M, h, w), float32, on the device of the synthesis.
         quality: rate point, None for a single-rate model.
         header: of the file; ``height`` and ``width`` are the picture's size.
         model: with its synthesis ``g_s`` in the dtype that was asked for.
         codec: name of the codec that wrote the file.
+        synthesis: 2 bytes that name the networks from latents to pixels; together with the header's
+            fingerprint they name the checkpoint.
+        seed: of whatever is random in making the picture: the header's, or else the CRC32 of the
+            coded payload, so that the picture is a function of the file.
     """
 
     y_hat: Tensor
@@ -40,10 +46,12 @@ class DecodedLatents:
     header: Header
     model: CompressionModel
     codec: str
+    synthesis: bytes
+    seed: int
 
     def synthesize(self, y_hat: Tensor | None = None) -> Tensor:
         """The codec's own picture of its latents, or of others, shape (1, 3, 16 h, 16 w)."""
-        return synthesis(self.model, self.y_hat if y_hat is None else y_hat, self.quality)
+        return synthesis(self.model, self.y_hat if y_hat is None else y_hat)
 
 
 class Enhancer(Protocol):
@@ -59,7 +67,11 @@ def enhancer_options(codec: str) -> dict[str, tuple[Option, ...]]:
     """Options of the enhancers that understand ``codec``, by the enhancer's name."""
     enhancers = registry("enhancers")
     entries = [enhancers.entry(name) for name in enhancers]
-    return {e.name: e.details["options"] for e in entries if codec in e.details["codecs"]}
+    return {
+        e.name: e.details["options"]
+        for e in entries
+        if codec in e.details["codecs"] or EVERY_CODEC in e.details["codecs"]
+    }
 
 
 def choose_enhancer(

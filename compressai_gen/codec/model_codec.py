@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from compressai.models import CompressionModel
+from torch import Tensor
 
 from compressai_gen.bitstream import MAX_PIXELS, Header, pack, unpack
 from compressai_gen.checkpoints import load_model, model_fingerprint, read_config
 from compressai_gen.codec import enhancers, host_strings
-from compressai_gen.codec.coders import Coder, Enhance, HostCoder, PortableCoder
+from compressai_gen.codec.coders import Coder, HostCoder, PortableCoder
 from compressai_gen.codec.geometry import pad
 from compressai_gen.codec.placement import parse_device, parse_dtype
-from compressai_gen.errors import CheckpointError, CorruptedFileError, OptionError
+from compressai_gen.errors import CheckpointError, CodecError, CorruptedFileError, OptionError
 from compressai_gen.images import MAX_SIDE, Picture, from_tensor, to_tensor
 from compressai_gen.models.gain import QUALITY_STEP
-from compressai_gen.models.variable_rate import VariableRateModel
+from compressai_gen.models.variable_rate import DEFAULT_QUALITY, VariableRateModel
 from compressai_gen.notes import SynthesisWarning
 from compressai_gen.plugins import registry
-
-DEFAULT_QUALITY = 4.0
 
 
 class ModelCodec:
@@ -47,6 +47,7 @@ class ModelCodec:
         device: where the transforms run.
         dtype: that the synthesis of ``model`` is cast to, float32, bfloat16 or float16; a
             non-portable model needs float32.
+        metric: what the model was trained for.
 
     Attributes:
         quality_range: lowest and highest rate point of a variable-rate model; None otherwise.
@@ -63,9 +64,12 @@ class ModelCodec:
         quality: float | None = None,
         device: str | torch.device = "cpu",
         dtype: str | torch.dtype | None = None,
+        metric: str = "mse",
     ) -> None:
-        self.name = name
+        self.name, self.metric = name, metric
         self.device, precision = parse_device(device), parse_dtype(dtype)
+        if isinstance(model, VariableRateModel):
+            model.entropy_path()  # it has no other strings
         self.fingerprint = model_fingerprint(model)
         self.synthesis = synthesis_hash(model)
         self.model = model.eval().to(self.device)
@@ -98,7 +102,14 @@ class ModelCodec:
         """
         config, model = read_config(source), load_model(source)
         own = None if _quality_range(model) else config.quality
-        codec = cls(model, config.architecture, quality=own, device=device, dtype=dtype)
+        codec = cls(
+            model,
+            config.architecture,
+            quality=own,
+            device=device,
+            dtype=dtype,
+            metric=config.metric,
+        )
         codec.quality = codec.check_quality(quality)
         return codec
 
@@ -191,40 +202,62 @@ class ModelCodec:
         header, chunks = unpack(data, max_pixels)
         self._check_origin(header)
         enhance = self._enhance(header, options)
-        x_hat = self.coder.decode(header, chunks, self._rate_point(header), enhance)
+        if enhance is None:
+            x_hat = self.coder.picture(header, chunks, self._rate_point(header))
+        else:
+            x_hat = enhance(self._latents(header, chunks))
         return from_tensor(x_hat[:, :, : header.height, : header.width], output_type)
 
+    @torch.inference_mode()
     def decode_latents(self, data: bytes) -> enhancers.DecodedLatents:
-        """The latents of a portable file, without making a picture of them.
+        """The latents of a file, without making a picture of them.
 
         Raises:
             BitstreamError, CheckpointError: as for `decompress`.
-            OptionError: the model is not portable.
         """
-        if not isinstance(self.coder, PortableCoder):
-            raise OptionError(f"{self.name} is not portable: its latents cannot be had alone")
         header, chunks = unpack(data)
         self._check_origin(header)
-        return self.coder.latents(header, chunks, self._rate_point(header))
+        return self._latents(header, chunks)
 
-    def _enhance(self, header: Header, options: dict[str, Any]) -> Enhance | None:
-        """The enhancer asked for by the caller, or else by the sender."""
-        if options and not self.portable:
-            raise OptionError(f"{self.name} is not portable: no enhancer can be used with it")
+    def _latents(self, header: Header, chunks: list[bytes]) -> enhancers.DecodedLatents:
+        quality = self._rate_point(header)
+        return enhancers.DecodedLatents(
+            y_hat=self.coder.latent(header, chunks, quality),
+            quality=quality,
+            header=header,
+            model=self.model,
+            codec=self.name,
+            synthesis=self.synthesis,
+            seed=zlib.crc32(b"".join(chunks)) if header.seed is None else header.seed,
+        )
+
+    def _enhance(
+        self, header: Header, options: dict[str, Any]
+    ) -> Callable[[enhancers.DecodedLatents], Tensor] | None:
+        """The enhancer asked for by the caller, or else by the sender, ready to be called."""
         wishes = enhancers.wishes(header)
         try:
             chosen = enhancers.choose_enhancer(self.name, {**wishes, **options}, "decompress")
         except OptionError as error:
             if options:
                 raise
-            note = f"the sender's wish ({', '.join(wishes)}) is not followed: {error}"
-            warnings.warn(note, SynthesisWarning, stacklevel=3)
+            _tell_wish(wishes, error)
             return None
         if chosen is None:
             return None
         name, checked = chosen
         enhancer: enhancers.Enhancer = registry("enhancers").load(name)()
-        return lambda latents: enhancer.enhance(latents, **checked)
+
+        def enhance(latents: enhancers.DecodedLatents) -> Tensor:
+            try:
+                return enhancer.enhance(latents, **checked)
+            except CheckpointError as error:
+                if options:
+                    raise
+                _tell_wish(wishes, error)
+                return latents.synthesize()
+
+        return enhance
 
     def _check_origin(self, header: Header) -> None:
         """Refuses a file of another checkpoint, warns about another synthesis."""
@@ -260,6 +293,12 @@ def synthesis_hash(model: CompressionModel) -> bytes:
             digest.update(name.encode())
             digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.digest()[:2]
+
+
+def _tell_wish(wishes: dict[str, Any], reason: CodecError) -> None:
+    """Warns that the base picture is made although the sender wished for another."""
+    note = f"the sender's wish ({', '.join(wishes)}) is not followed: {reason}"
+    warnings.warn(note, SynthesisWarning, stacklevel=5)
 
 
 def _quality_range(model: CompressionModel) -> tuple[float, float] | None:

@@ -6,6 +6,7 @@ functions, so that a stock CompressAI model needs no wrapper class.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -78,17 +79,49 @@ def analysis(
     return y.float(), model.h_a(torch.abs(y) if is_scale_only else y).float()
 
 
-def synthesis(model: CompressionModel, y_hat: Tensor, quality: float | None = None) -> Tensor:
-    """Quantised latent to image, shape (B, 3, 16 h, 16 w), not clamped.
+def synthesis(model: CompressionModel, latent: Tensor) -> Tensor:
+    """Image of a latent as ``model.g_s`` takes it, shape (B, 3, 16 h, 16 w), not clamped."""
+    return model.g_s(latent.to(next(model.g_s.parameters()).dtype))
 
-    Args:
-        model: a model :func:`entropy_networks` accepts.
-        y_hat: shape (B, M, h, w), in the gained domain of a variable-rate model.
-        quality: rate point of a variable-rate model, else None.
+
+def ungained(model: CompressionModel, y_hat: Tensor, quality: float | None) -> Tensor:
+    """y_hat as it was coded, shape (B, M, h, w), as ``model.g_s`` takes it.
+
+    Only a variable-rate model of ours tells the two apart: it codes the gained latent.
     """
     if isinstance(model, VariableRateModel):
-        return model.synthesis(y_hat, model.rate_point(quality, None, None))
-    return model.g_s(y_hat.to(next(model.g_s.parameters()).dtype))
+        return model.ungained(y_hat, model.rate_point(quality, None, None))
+    return y_hat
+
+
+class _Reached(Exception):
+    """The synthesis was reached, with this latent."""
+
+    def __init__(self, latent: Tensor) -> None:
+        self.latent = latent
+
+
+def latent_of(model: CompressionModel, run: Callable[[], object]) -> Tensor:
+    """The latent that ``run`` hands to ``model.g_s``; the synthesis itself is not run.
+
+    It works for every CompressAI model whatever its entropy model, for instance
+    ``latent_of(model, lambda: model.decompress(strings, shape))``.
+
+    Raises:
+        RuntimeError: if ``run`` never comes to the synthesis.
+    """
+
+    def leave(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        raise _Reached(arguments[0])
+
+    hook = model.g_s.register_forward_pre_hook(leave)
+    try:
+        run()
+    except _Reached as reached:
+        return reached.latent
+    finally:
+        hook.remove()
+    raise RuntimeError(f"{type(model).__name__} did not call its g_s")
 
 
 def entropy_networks(model: CompressionModel) -> EntropyNetworks:

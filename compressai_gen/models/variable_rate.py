@@ -101,10 +101,13 @@ class VariableRateModel(CompressionModel):
         y = y.float() * self.y_gain.gain(quality)
         return y, self.hyper_analysis(y).float() * self.z_gain.gain(quality)
 
+    def ungained(self, y_hat: Tensor, quality: Tensor) -> Tensor:
+        """The gained, quantised latent as the synthesis takes it."""
+        return y_hat * self.y_gain.inverse_gain(quality)
+
     def synthesis(self, y_hat: Tensor, quality: Tensor) -> Tensor:
         """Gained, quantised latent to image, shape (B, 3, H, W), not clamped."""
-        y_hat = y_hat * self.y_gain.inverse_gain(quality)
-        return self.g_s(y_hat.to(next(self.g_s.parameters()).dtype))
+        return self.g_s(self.ungained(y_hat, quality).to(next(self.g_s.parameters()).dtype))
 
     def quantize_y(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         """y_hat and the likelihoods of y given the output of h_s, both shaped like y."""
