@@ -34,6 +34,12 @@ class RegisterZooModel(Protocol):
     ) -> None: ...
 
 
+class RegisterRecipe(Protocol):
+    def __call__(
+        self, name: str, target: str, *, options: tuple[Option, ...] = (), help: str = ""
+    ) -> None: ...
+
+
 class RegisterCodec(Protocol):
     def __call__(
         self, name: str, target: str, *, options: tuple[Option, ...] = (), help: str = ""
@@ -88,8 +94,8 @@ def register_metrics(register: Register) -> None:
 
 
 @hookspec
-def register_recipes(register: Register) -> None:
-    """Training recipes of ``cgen train``: a frozen dataclass of the paper's numbers."""
+def register_recipes(register: RegisterRecipe) -> None:
+    """Training recipes of ``cgen train``: presets of the paper's numbers, and a `train`."""
 
 
 @hookspec

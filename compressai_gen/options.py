@@ -1,4 +1,4 @@
-"""Options that a codec or an enhancer adds to ``cgen compress`` and ``cgen decompress``.
+"""Options that a codec, an enhancer or a recipe adds to the commands of `cgen`.
 
 A plugin declares them beside its registration (``options=(Option("tau", float, 0.5, "..."),)``);
 this module imports nothing heavy so that the command line can list them without loading a codec.
@@ -20,7 +20,7 @@ _FALSE = ("false", "no", "off", "0")
 
 @dataclass(frozen=True)
 class Option:
-    """One keyword argument of ``compress`` or ``decompress``.
+    """One keyword argument of ``compress``, ``decompress`` or a recipe's ``train``.
 
     Args:
         name: of the keyword argument; the flag is the same with dashes.
@@ -28,7 +28,7 @@ class Option:
         default: what the codec uses when the option is not given; told in the help.
         help: one line.
         minimum, maximum: inclusive range of a number.
-        verbs: which of the two verbs take it.
+        verbs: which of the verbs ``compress``, ``decompress``, ``train`` take it.
     """
 
     name: str
@@ -70,19 +70,21 @@ _KINDS = {float: "a number", int: "an integer", str: "a text", bool: "true or fa
 def add_options(
     parser: argparse.ArgumentParser, verb: str, owners: Mapping[str, Iterable[Option]]
 ) -> None:
-    """Adds the options of all codecs and enhancers that ``verb`` takes, each flag once.
+    """Adds the options of all owners that ``verb`` takes, each flag once.
 
     Args:
         parser: of the command.
-        verb: ``"compress"`` or ``"decompress"``.
-        owners: options by the name of the codec or enhancer that has them.
+        verb: ``"compress"``, ``"decompress"`` or ``"train"``.
+        owners: options by the name of the codec, enhancer or recipe that has them.
     """
     by_flag: dict[str, list[tuple[str, Option]]] = {}
     for owner, options in owners.items():
         for option in options:
             if verb in option.verbs:
                 by_flag.setdefault(option.flag, []).append((owner, option))
-    group = parser.add_argument_group("options of codecs and enhancers") if by_flag else parser
+    group = (
+        parser.add_argument_group("options of codecs, enhancers and recipes") if by_flag else parser
+    )
     for flag, uses in sorted(by_flag.items()):
         if flag in parser._option_string_actions:
             continue  # a command's own argument wins
@@ -120,7 +122,7 @@ def parse_options(
         if name not in known:
             flags = ", ".join(option.flag for option in known.values()) or "none"
             raise OptionError(
-                f"{owner} has no option --{name.replace('_', '-')} when it {verb}es: {flags}"
+                f"{owner} has no option --{name.replace('_', '-')} at {verb}; it has: {flags}"
             )
     return {name: known[name].parse(value) for name, value in given.items()}
 

@@ -24,8 +24,10 @@ from compressai_gen.losses.rate_distortion import (
 )
 from compressai_gen.training.data import PhotoCrops
 from compressai_gen.training.ema import MovingAverage
-from compressai_gen.training.loop import at_quality, schedule
+from compressai_gen.training.loop import schedule
 from compressai_gen.training.optimizers import Optimizers
+from compressai_gen.training.presets import remember
+from compressai_gen.training.rate_distortion import at_quality
 from compressai_gen.training.recipe import Recipe
 
 TINY = ["--argument", "N=8", "--argument", "stages=[8,8,8]", "--crop", "64", "--batch-size", "2"]
@@ -158,7 +160,7 @@ def test_optimizers_go_on_where_they_were():
 
 
 def test_recipe_changes_ignore_none():
-    recipe = Recipe("x", crop=128)
+    recipe = Recipe(crop=128)
     assert recipe.replace(crop=None, minutes=3).crop == 128
     assert recipe.replace(minutes=3).minutes == 3
 
@@ -253,8 +255,7 @@ def test_loss_falls(photos, tmp_path):
 
 
 def test_a_run_of_another_model_is_not_continued(tmp_path):
-    from compressai_gen.training.variable_rate import remember
-
-    remember(Recipe("x", {"N": 8}, multipliers=(1.0, 2.0)), tmp_path)
+    remember(Recipe(arguments={"N": 8}), tmp_path, ["arguments"])
+    remember(Recipe(arguments={"N": 8}, crop=128), tmp_path, ["arguments"])
     with pytest.raises(OptionError, match="arguments"):
-        remember(Recipe("x", {"N": 16}, multipliers=(1.0, 2.0)), tmp_path)
+        remember(Recipe(arguments={"N": 16}), tmp_path, ["arguments"])

@@ -7,6 +7,9 @@ import ast
 import sys
 from pathlib import Path
 
+from compressai_gen.options import add_options, given_options, parse_options
+from compressai_gen.plugins import registry
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the sub-command."""
@@ -21,7 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", help="settings to start from (default: the recipe's first)")
     parser.add_argument("--minutes", type=float, help="time budget, over all resumed parts")
     parser.add_argument("--steps", type=int, help="stop after this many steps at the latest")
-    parser.add_argument("--metric", choices=["mse", "ms-ssim"], help="distortion")
     parser.add_argument("--batch-size", type=int, help="crops a step and process")
     parser.add_argument("--crop", type=int, help="side of the crops, pixels")
     parser.add_argument("--learning-rate", type=float, help="of Adam, at its peak")
@@ -38,12 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--init", help="checkpoint to start from: a folder or a Hub repo id")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
     parser.add_argument("--workers", type=int, default=0, help="processes that read pictures")
+    recipes = registry("recipes")
+    owners = {name: recipes.entry(name).details["options"] for name in recipes}
+    add_options(parser, "train", owners)
 
 
 def run(args: argparse.Namespace) -> int | None:
     """Train; Ctrl-C stops the run in a state from which the same command goes on."""
     from compressai_gen.errors import ImageError, OptionError
-    from compressai_gen.plugins import registry
 
     recipes = registry("recipes")
     if args.recipe == "list":
@@ -54,7 +58,9 @@ def run(args: argparse.Namespace) -> int | None:
         raise OptionError("no pictures to train on: give a folder of photographs with --data DIR")
     if not args.data.is_dir():
         raise ImageError(f"{args.data} is not a folder: give a folder of photographs with --data")
-    changes = ("minutes", "metric", "batch_size", "crop", "learning_rate", "muon")
+    known = recipes.entry(args.recipe).details["options"]
+    options = parse_options(given_options(args), known, args.recipe, "train")
+    changes = ("minutes", "batch_size", "crop", "learning_rate", "muon")
     folder = recipe.train(
         args.data,
         args.out or Path("cgen-train") / args.recipe,
@@ -65,10 +71,9 @@ def run(args: argparse.Namespace) -> int | None:
         workers=args.workers,
         steps=args.steps,
         **{name: getattr(args, name) for name in changes},
+        **options,
     )
-    print(
-        f"checkpoint: {folder}\ntry: cgen compress photo.png --checkpoint {folder}", file=sys.stderr
-    )
+    print(f"checkpoint: {folder}\ntry: {recipe.usage(folder)}", file=sys.stderr)
     return None
 
 

@@ -3,74 +3,76 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from compressai_gen.losses.rate_distortion import RateDistortion
-
-FIELDS = ("step", "minutes", "learning_rate", "loss", "quality", "bits_per_pixel", "distortion")
+START = ("step", "minutes", "learning_rate")
 
 
 class TrainingLog:
-    """Means over the steps between two rows, overall and for the low, middle and high third.
+    """Means over the steps between two rows.
 
-    Rows after ``step`` (written by a run that was killed after its last saved state) are dropped.
+    Where the steps have a column ``quality``, three more rows hold the means over the low, the
+    middle and the high third of the rates. Rows after ``step`` (written by a run that was killed
+    after its last saved state) are dropped.
 
     Args:
-        file: the CSV; created with its folder, or continued.
+        file: the CSV; created, or continued.
         step: the step the run starts from.
         enabled: only the main process writes.
     """
 
     def __init__(self, file: Path, step: int, enabled: bool) -> None:
         self.file, self.enabled = file, enabled
-        self.costs: list[Tensor] = []
-        if not enabled:
-            return
-        file.parent.mkdir(parents=True, exist_ok=True)
-        rows = []
-        if file.exists():
+        self.columns: dict[str, list[Tensor]] = {}
+        self.rows: list[dict[str, str]] = []
+        if enabled and file.exists():
             with file.open(newline="") as stream:
-                rows = [r for r in csv.DictReader(stream) if int(r["step"]) <= step]
-        with file.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, FIELDS)
-            writer.writeheader()
-            writer.writerows(rows)
+                self.rows = [r for r in csv.DictReader(stream) if int(r["step"]) <= step]
+        self.is_new = True
 
-    def add(self, cost: RateDistortion, quality: Tensor) -> None:
-        """Remember one step."""
-        loss = cost.loss.detach().expand_as(quality)
-        self.costs.append(
-            torch.stack([loss, quality, cost.bits_per_pixel.detach(), cost.distortion.detach()])
-        )
+    def add(self, columns: Mapping[str, Tensor]) -> None:
+        """Remember one step: one value a picture, each of shape (B,)."""
+        for name, values in columns.items():
+            self.columns.setdefault(name, []).append(values.detach().float())
 
     def write(self, step: int, seconds: float, learning_rate: float) -> str:
-        """Append the mean of the remembered steps and one row a third of the rate range.
+        """Append the means of the remembered steps.
 
         Returns:
             a short text for the progress bar.
         """
-        values = torch.cat(self.costs, dim=1).float().cpu()
-        self.costs.clear()
-        top = values[1].max().item()
-        groups = [values] + [
-            values[:, (values[1] >= top * i / 3) & (values[1] < top * (i + 1) / 3)]
-            for i in range(3)
-        ]
+        values = {name: torch.cat(parts).cpu() for name, parts in self.columns.items()}
+        self.columns.clear()
+        start = [step, round(seconds / 60, 3), learning_rate]
         rows = [
-            [
-                step,
-                round(seconds / 60, 3),
-                learning_rate,
-                *(round(v, 5) for v in g.mean(1).tolist()),
-            ]
-            for g in groups
-            if g.size(1)
+            [*start, *(round(column[group].mean().item(), 5) for column in values.values())]
+            for group in _groups(values)
         ]
         if self.enabled:
-            with self.file.open("a", newline="") as stream:
-                csv.writer(stream).writerows(rows)
-        loss, bpp, distortion = rows[0][3], rows[0][5], rows[0][6]
-        return f"step {step} loss {loss:.3f} {bpp:.3f} bpp distortion {distortion:.4g}"
+            self._append([*START, *values], rows)
+        told = zip(values, rows[0][len(START) :], strict=True)
+        return f"step {step} " + " ".join(f"{name} {value:.4g}" for name, value in told)
+
+    def _append(self, fields: list[str], rows: list[list[float]]) -> None:
+        if self.is_new:
+            with self.file.open("w", newline="") as stream:
+                writer = csv.DictWriter(stream, fields, extrasaction="ignore")
+                writer.writeheader()
+                writer.writerows(self.rows)
+            self.is_new = False
+        with self.file.open("a", newline="") as stream:
+            csv.writer(stream).writerows(rows)
+
+
+def _groups(values: Mapping[str, Tensor]) -> list[Tensor]:
+    """Masks of all pictures and of the low, middle and high rates, as far as there are any."""
+    everything = torch.ones_like(next(iter(values.values())), dtype=torch.bool)
+    if "quality" not in values:
+        return [everything]
+    third = (values["quality"] / values["quality"].max().clamp_min(1e-9) * 3).long().clamp(max=2)
+    masks = [third == i for i in range(3)]
+    return [everything, *(mask for mask in masks if mask.any())]

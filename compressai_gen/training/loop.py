@@ -1,4 +1,4 @@
-"""The training loop of the rate-distortion models, on accelerate.
+"""The training loop, on accelerate.
 
 The same call runs on one CPU, one GPU, or many processes under ``accelerate launch``. Progress is
 measured in *minutes of training*, which survive a kill: a run resumes where its last saved state
@@ -11,7 +11,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,59 +23,52 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from compressai_gen.losses.rate_distortion import RateDistortion, balanced_weights, rate_distortion
-from compressai_gen.models.variable_rate import VariableRateModel
 from compressai_gen.training.data import PhotoCrops
 from compressai_gen.training.ema import MovingAverage
 from compressai_gen.training.log import TrainingLog
-from compressai_gen.training.optimizers import Optimizers, rate_distortion_parameters
+from compressai_gen.training.optimizers import Optimizers, network_parameters
 from compressai_gen.training.recipe import Recipe
 
 SAVE_EVERY_SECONDS = float(os.environ.get("COMPRESSAI_GEN_SAVE_SECONDS", "120"))
 LOG_EVERY_STEPS = 50
 
 
-class TrainingStep(nn.Module):
-    """Model and loss in one module, so that a distributed wrapper sees every parameter used."""
+@dataclass(frozen=True)
+class Losses:
+    """What one step costs.
 
-    log_multipliers: Tensor
-    log_weights: Tensor
+    Attributes:
+        loss: scalar to minimise.
+        columns: what the log shows, by name, one value a picture, each of shape (B,).
+    """
 
-    def __init__(self, model: VariableRateModel, recipe: Recipe) -> None:
+    loss: Tensor
+    columns: Mapping[str, Tensor]
+
+
+class Task(nn.Module):
+    """Model and losses in one module, so that a distributed wrapper sees every parameter used.
+
+    Args:
+        name: what is trained, for the first line of the output.
+        model: what is trained, averaged and saved.
+    """
+
+    def __init__(self, name: str, model: nn.Module) -> None:
         super().__init__()
-        from compressai_gen.plugins import registry
-
+        self.name = name
         self.model = model
-        self.distortion = registry("losses").load(recipe.metric)
-        multipliers = torch.tensor(recipe.multipliers)
-        self.register_buffer("log_multipliers", multipliers.log())
-        self.register_buffer(
-            "log_weights", balanced_weights(multipliers, recipe.weight_exponent).log()
-        )
 
-    def forward(self, x: Tensor, quality: Tensor) -> tuple[RateDistortion, Tensor]:
-        """Losses of images (B, 3, H, W) at rate points (B,): rate-distortion and auxiliary."""
-        cost = rate_distortion(
-            self.model(x, quality),
-            x,
-            at_quality(self.log_multipliers, quality).exp(),
-            at_quality(self.log_weights, quality).exp(),
-            self.distortion,
-        )
-        return cost, self.model.aux_loss()
-
-
-def at_quality(values: Tensor, quality: Tensor) -> Tensor:
-    """Linear interpolation of ``values`` (L,) at real positions ``quality`` (B,)."""
-    lower = quality.floor().clamp(0, len(values) - 2).long()
-    return torch.lerp(values[lower], values[lower + 1], quality - lower)
+    def forward(self, x: Tensor) -> Losses:
+        """Losses of images (B, 3, H, W) in [0, 1]."""
+        raise NotImplementedError
 
 
 class Trainer:
     """One training run in one folder.
 
     Args:
-        model: what is trained.
+        task: what is trained, and for what.
         recipe: how.
         data: folder of photographs.
         out: folder of the run: ``state.pt`` (to resume), ``log.csv``.
@@ -85,7 +79,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: VariableRateModel,
+        task: Task,
         recipe: Recipe,
         data: str | Path,
         out: str | Path,
@@ -100,21 +94,23 @@ class Trainer:
         set_seed(seed, device_specific=True)
         self.seed = seed
         self.step, self.seconds = 0, 0.0
-        model.to(self.accelerator.device)
-        self.optimizers = Optimizers(model, recipe.learning_rate, recipe.muon)
-        self.module = self.accelerator.prepare(TrainingStep(model, recipe))
+        task.to(self.accelerator.device)
+        rates = recipe.learning_rate, recipe.muon, recipe.weight_decay
+        self.optimizers = Optimizers(task.model, *rates)
+        self.module = self.accelerator.prepare(task)
         self.ema = MovingAverage(self.model, recipe.ema)
         self.state_file = self.out / "state.pt"
 
     @property
-    def model(self) -> VariableRateModel:
+    def model(self) -> Any:
         """The model itself, out of its distributed wrapper."""
         return self.accelerator.unwrap_model(self.module).model
 
     # -- running ------------------------------------------------------------------------------
 
-    def train(self) -> VariableRateModel:
+    def train(self) -> Any:
         """Run to the end of the time budget and return the averaged model, in eval mode."""
+        self.out.mkdir(parents=True, exist_ok=True)
         self.resume()
         self.announce()
         log = TrainingLog(self.out / "log.csv", self.step, self.accelerator.is_main_process)
@@ -143,11 +139,11 @@ class Trainer:
             if self.finished():
                 return
             self.set_learning_rate()
-            cost, quality = self.train_step(x)
+            losses = self.train_step(x)
             self.step += 1
             now = time.monotonic()
             self.seconds, clock = self.shared_clock(self.seconds + now - clock), now
-            log.add(cost, quality)
+            log.add(losses.columns)
             if self.step % LOG_EVERY_STEPS == 0:
                 rate = self.optimizers.learning_rate()
                 bar.set_postfix_str(log.write(self.step, self.seconds, rate))
@@ -156,16 +152,14 @@ class Trainer:
                 self.save()
                 last_save = now
 
-    def train_step(self, x: Tensor) -> tuple[RateDistortion, Tensor]:
-        """One update; every picture of the batch has a rate point of its own."""
-        levels = len(self.recipe.multipliers)
-        quality = torch.rand(len(x), device=x.device) * (levels - 1)
-        cost, aux = self.module(x, quality)
-        self.accelerator.backward(cost.loss + aux)
-        self.accelerator.clip_grad_norm_(rate_distortion_parameters(self.model), self.recipe.clip)
+    def train_step(self, x: Tensor) -> Losses:
+        """One update."""
+        losses: Losses = self.module(x)
+        self.accelerator.backward(losses.loss)
+        self.accelerator.clip_grad_norm_(network_parameters(self.model), self.recipe.clip)
         self.optimizers.step()
         self.ema.update(self.model)
-        return cost, quality
+        return losses
 
     def batches(self) -> Iterator[Tensor]:
         """Batches on the device; crops of a step are a function of seed, step and process."""
@@ -177,9 +171,10 @@ class Trainer:
 
     def announce(self) -> None:
         """One line: what runs where."""
+        name = self.accelerator.unwrap_model(self.module).name
         parameters = sum(p.numel() for p in self.model.parameters())
         self.accelerator.print(
-            f"{self.recipe.architecture}: {parameters / 1e6:.2f} M parameters, "
+            f"{name}: {parameters / 1e6:.2f} M parameters, "
             f"{self.accelerator.num_processes} processes on {self.accelerator.device.type}, "
             f"step {self.step}, {self.seconds / 60:.1f} of {self.recipe.minutes:g} minutes done",
             file=sys.stderr,

@@ -48,23 +48,27 @@ class Optimizers:
         model: on its final device.
         learning_rate: of Adam.
         muon: of Muon for the convolution weights; 0 for Adam.
+        weight_decay: of Adam, decoupled.
     """
 
     QUANTILES_RATE = 1e-2
 
-    def __init__(self, model: nn.Module, learning_rate: float, muon: float) -> None:
-        network = rate_distortion_parameters(model)
+    def __init__(
+        self, model: nn.Module, learning_rate: float, muon: float = 0.0, weight_decay: float = 0.0
+    ) -> None:
+        network = network_parameters(model)
         matrices = [p for p in network if muon and p.dim() == 4]
         chosen = {id(p) for p in matrices}
         others = [p for p in network if id(p) not in chosen]
         quantiles = [p for n, p in model.named_parameters() if n.endswith(".quantiles")]
         self.peaks: list[tuple[torch.optim.Optimizer, float]] = [
-            (torch.optim.Adam(others, learning_rate), learning_rate)
+            (torch.optim.AdamW(others, learning_rate, weight_decay=weight_decay), learning_rate)
         ]
         if matrices:
             self.peaks.append((ConvolutionMuon(matrices, muon), muon))
-        self.quantiles = torch.optim.Adam(quantiles, self.QUANTILES_RATE)
-        self.all = [optimizer for optimizer, _ in self.peaks] + [self.quantiles]
+        self.all = [optimizer for optimizer, _ in self.peaks]
+        if quantiles:
+            self.all.append(torch.optim.Adam(quantiles, self.QUANTILES_RATE))
 
     def scale(self, factor: float) -> None:
         """Set the learning rates of the network to ``factor`` times their peaks."""
@@ -90,6 +94,8 @@ class Optimizers:
             optimizer.load_state_dict(state)
 
 
-def rate_distortion_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """Everything the rate-distortion loss trains."""
-    return [p for n, p in model.named_parameters() if not n.endswith(".quantiles")]
+def network_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Everything but the quantiles: what the main loss trains."""
+    return [
+        p for n, p in model.named_parameters() if p.requires_grad and not n.endswith(".quantiles")
+    ]

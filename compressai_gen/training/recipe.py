@@ -1,26 +1,27 @@
-"""What a training run is made of, as a frozen dataclass; plugins hold the values."""
+"""What a training run is made of, as frozen dataclasses; plugins hold the values."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+
+from compressai_gen.errors import OptionError
+
+Self = TypeVar("Self", bound="Recipe")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a variable-rate model is trained.
+    """What every run has: batches, optimiser, schedule.
 
     Attributes:
-        architecture: zoo name.
-        arguments: constructor arguments of the model.
-        metric: distortion, "mse" or "ms-ssim".
-        multipliers: lambda of each rate point, from quality 0 up, ascending.
-        weight_exponent: see :func:`compressai_gen.losses.rate_distortion.balanced_weights`.
+        arguments: constructor arguments of what is trained.
         batch_size: pictures a step and process.
         crop: side of the square crops, in pixels, a multiple of 64.
         learning_rate: of Adam, at the peak of the schedule.
+        weight_decay: of Adam, decoupled (AdamW).
         muon: learning rate of Muon for the convolution weights, at the peak of the schedule; with 0
             they are trained by Adam like everything else.
         warmup: share of the run during which the learning rate rises to its peak.
@@ -31,14 +32,11 @@ class Recipe:
         autocast: "bf16" or "no".
     """
 
-    architecture: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    metric: str = "mse"
-    multipliers: tuple[float, ...] = ()
-    weight_exponent: float = 0.5
     batch_size: int = 8
     crop: int = 256
     learning_rate: float = 1e-4
+    weight_decay: float = 0.0
     muon: float = 0.0
     warmup: float = 0.01
     decay: float = 0.5
@@ -47,6 +45,39 @@ class Recipe:
     clip: float = 1.0
     autocast: str = "bf16"
 
-    def replace(self, **changes: Any) -> Recipe:
+    def replace(self: Self, **changes: Any) -> Self:
         """A copy with some values changed; None means unchanged."""
         return dataclasses.replace(self, **{k: v for k, v in changes.items() if v is not None})
+
+    def check(self) -> None:
+        """Refuse settings that could only fail later.
+
+        Raises:
+            OptionError: naming the setting, what was given and what is allowed.
+        """
+        if self.crop < 64 or self.crop % 64:
+            raise OptionError(f"crop {self.crop} is not a multiple of 64 pixels, at least 64")
+        if self.minutes <= 0 or self.batch_size < 1:
+            raise OptionError("minutes and batch size must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariableRateRecipe(Recipe):
+    """How a variable-rate model is trained.
+
+    Attributes:
+        architecture: zoo name.
+        metric: distortion, a registered loss such as "mse" or "ms-ssim".
+        multipliers: lambda of each rate point, from quality 0 up, ascending.
+        weight_exponent: see :func:`compressai_gen.losses.rate_distortion.balanced_weights`.
+    """
+
+    architecture: str
+    metric: str = "mse"
+    multipliers: tuple[float, ...]
+    weight_exponent: float = 0.5
+
+    def check(self) -> None:
+        super().check()
+        if self.metric == "ms-ssim" and self.crop < 192:
+            raise OptionError(f"crop {self.crop} is too small for ms-ssim: give at least 192")

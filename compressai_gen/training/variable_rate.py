@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compressai_gen.errors import CheckpointError, OptionError, UnknownNameError
-from compressai_gen.training.recipe import Recipe
+from compressai_gen.errors import CheckpointError
+from compressai_gen.training.presets import choose_preset, remember
+from compressai_gen.training.recipe import VariableRateRecipe
+
+IDENTITY = ("architecture", "arguments", "metric", "multipliers")
+"""Fields that a run cannot change on its way."""
 
 
 @dataclass(frozen=True)
@@ -20,19 +22,15 @@ class VariableRateRecipes:
     This is the object a plugin registers as a training recipe: ``presets`` and :meth:`train`.
     """
 
-    presets: Mapping[str, Recipe]
+    presets: Mapping[str, VariableRateRecipe]
 
-    def preset(self, name: str | None) -> Recipe:
+    def preset(self, name: str | None = None) -> VariableRateRecipe:
         """The preset ``name``, or the first.
 
         Raises:
             UnknownNameError: if there is no such preset.
         """
-        if name is None:
-            return next(iter(self.presets.values()))
-        if name not in self.presets:
-            raise UnknownNameError("preset", name, self.presets)
-        return self.presets[name]
+        return choose_preset(self.presets, name)
 
     def train(
         self,
@@ -58,7 +56,7 @@ class VariableRateRecipes:
             seed: of initial weights, crops, rate points and noise.
             workers: processes that read photographs.
             steps: stop after this many steps even if time is left.
-            **changes: fields of :class:`Recipe` that differ from the preset's.
+            **changes: fields of :class:`VariableRateRecipe` that differ from the preset's.
 
         Returns:
             the checkpoint folder.
@@ -69,16 +67,17 @@ class VariableRateRecipes:
         """
         recipe = self.preset(preset)
         recipe = recipe.replace(arguments={**recipe.arguments, **(arguments or {})}, **changes)
-        check(recipe)
+        recipe.check()
         from accelerate.utils import set_seed
 
-        set_seed(seed)
-        model = initial_model(recipe, init)
         from compressai_gen.training.loop import Trainer
+        from compressai_gen.training.rate_distortion import RateDistortionTask
 
-        trainer = Trainer(model, recipe, data, out, seed=seed, workers=workers, max_steps=steps)
+        set_seed(seed)
+        task = RateDistortionTask(initial_model(recipe, init), recipe)
+        trainer = Trainer(task, recipe, data, out, seed=seed, workers=workers, max_steps=steps)
         if trainer.accelerator.is_main_process:
-            remember(recipe, out)
+            remember(recipe, out, IDENTITY)
         trainer.train()
         folder = out / "checkpoint"
         if trainer.accelerator.is_main_process:
@@ -86,22 +85,12 @@ class VariableRateRecipes:
         trainer.accelerator.wait_for_everyone()
         return folder
 
-
-def check(recipe: Recipe) -> None:
-    """Refuse settings that could only fail later.
-
-    Raises:
-        OptionError: naming the setting, what was given and what is allowed.
-    """
-    if recipe.crop < 64 or recipe.crop % 64:
-        raise OptionError(f"crop {recipe.crop} is not a multiple of 64 pixels, at least 64")
-    if recipe.metric == "ms-ssim" and recipe.crop < 192:
-        raise OptionError(f"crop {recipe.crop} is too small for ms-ssim: give at least 192")
-    if recipe.minutes <= 0 or recipe.batch_size < 1:
-        raise OptionError("minutes and batch size must be positive")
+    def usage(self, folder: Path) -> str:
+        """What to type to try the result."""
+        return f"cgen compress photo.png --checkpoint {folder}"
 
 
-def initial_model(recipe: Recipe, init: str | None) -> Any:
+def initial_model(recipe: VariableRateRecipe, init: str | None) -> Any:
     """A fresh model of the recipe, or the one in the checkpoint ``init``, ready to train."""
     from compressai_gen.plugins import registry
 
@@ -119,23 +108,7 @@ def initial_model(recipe: Recipe, init: str | None) -> Any:
     return model.train()
 
 
-def remember(recipe: Recipe, out: Path) -> None:
-    """Write ``recipe.json``; refuse to continue a run of another model."""
-    file = out / "recipe.json"
-    out.mkdir(parents=True, exist_ok=True)
-    now = json.loads(json.dumps(dataclasses.asdict(recipe)))
-    if file.exists():
-        before = json.loads(file.read_text())
-        for key in ("architecture", "arguments", "metric", "multipliers"):
-            if before[key] != now[key]:
-                raise OptionError(
-                    f"{out} holds a run with {key}={before[key]}, asked for is {now[key]}: give "
-                    "another --out, or the same settings to go on"
-                )
-    file.write_text(json.dumps(now, indent=2) + "\n")
-
-
-def save(model: Any, recipe: Recipe, folder: Path) -> None:
+def save(model: Any, recipe: VariableRateRecipe, folder: Path) -> None:
     """Export the entropy path to fixed point and write the checkpoint folder."""
     from compressai_gen.checkpoints import save_model
 

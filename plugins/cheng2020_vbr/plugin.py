@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from compressai_gen.hookspecs import Register, RegisterZooModel, hookimpl
+from compressai_gen.hookspecs import RegisterRecipe, RegisterZooModel, hookimpl
+from compressai_gen.options import Option
 
 RATE_POINTS = (0, 9)
 HERE = "compressai_gen_plugins.cheng2020_vbr"
@@ -47,8 +48,12 @@ def register_zoo_models(register: RegisterZooModel) -> None:
 
 
 @hookimpl
-def register_recipes(register: Register) -> None:
-    register("cheng2020-anchor-vbr", f"{HERE}.recipe:CHENG2020_ANCHOR_VBR")
-    register("cheng2020-attn-vbr", f"{HERE}.recipe:CHENG2020_ATTN_VBR")
-    register("bmshj2018-hyperprior-gain-vbr", f"{HERE}.recipe:BMSHJ2018_GAIN_VBR")
-    register("mbt2018-mean-gain-vbr", f"{HERE}.recipe:MBT2018_MEAN_GAIN_VBR")
+def register_recipes(register: RegisterRecipe) -> None:
+    metric = Option("metric", str, "mse", "distortion, a registered loss", verbs=("train",))
+    for name, recipe in {
+        "cheng2020-anchor-vbr": "CHENG2020_ANCHOR_VBR",
+        "cheng2020-attn-vbr": "CHENG2020_ATTN_VBR",
+        "bmshj2018-hyperprior-gain-vbr": "BMSHJ2018_GAIN_VBR",
+        "mbt2018-mean-gain-vbr": "MBT2018_MEAN_GAIN_VBR",
+    }.items():
+        register(name, f"{HERE}.recipe:{recipe}", options=(metric,))

@@ -8,7 +8,7 @@ the 8-bit squared error, from its lowest quality to between its seventh and eigh
 
 from __future__ import annotations
 
-from compressai_gen.training.recipe import Recipe
+from compressai_gen.training.recipe import VariableRateRecipe
 from compressai_gen.training.variable_rate import VariableRateRecipes
 
 MSE_MULTIPLIERS = tuple(round(0.0018 * (0.13 / 0.0018) ** (level / 9), 6) for level in range(10))
@@ -22,8 +22,8 @@ SMALL_CHENG = {"N": 128, "stages": [24, 48, 64], "hyper": 64}
 
 def _recipes(architecture: str, small: dict[str, object]) -> VariableRateRecipes:
     """``small`` is what two CPU cores afford in an afternoon; the others want a GPU."""
-    mse = Recipe(
-        architecture,
+    mse = VariableRateRecipe(
+        architecture=architecture,
         multipliers=MSE_MULTIPLIERS,
         batch_size=16,
         learning_rate=1e-3,

@@ -28,6 +28,10 @@ def register_losses(register: Register) -> None:
     losses = "compressai_gen.losses.rate_distortion"
     register("mse", f"{losses}:mse", help="squared error on the 8-bit scale")
     register("ms-ssim", f"{losses}:ms_ssim", help="1 - MS-SSIM")
+    networks = "compressai_gen.losses.perceptual"
+    register("lpips-squeeze", f"{networks}:LpipsSqueeze", help="LPIPS 0.1, SqueezeNet")
+    register("lpips-alex", f"{networks}:LpipsAlex", help="LPIPS 0.1, AlexNet")
+    register("lpips-vgg", f"{networks}:LpipsVgg", help="LPIPS 0.1, VGG16")
 
 
 @hookimpl
