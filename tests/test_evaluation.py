@@ -99,19 +99,21 @@ def test_decoding_happens_in_one_other_process(folder, tmp_path):
     file, picture = tmp_path / "a.jpg", tmp_path / "a.ppm"
     file.write_bytes(CLASSIC["jpeg"].compress(image, quality=50))
     with Decoder() as decoder:
-        decoder.decode(CodecSpec("jpeg"), file, picture)
+        decoder.decode(RatePoint(CodecSpec("jpeg"), None), file, picture)
         first = decoder.pid
-        seconds = decoder.decode(CodecSpec("jpeg"), file, picture)
+        seconds = decoder.decode(RatePoint(CodecSpec("jpeg"), None), file, picture)
         assert decoder.pid == first != os.getpid()
         assert seconds > 0
         with pytest.raises(CodecError, match=r"a\.jpg failed: .*nope"):
-            decoder.decode(CodecSpec("nope"), file, picture)
+            decoder.decode(RatePoint(CodecSpec("nope"), None), file, picture)
     assert Image.open(picture).size == image.size
 
 
 def test_a_decoder_that_dies_is_told(tmp_path, folder):
     with Decoder() as decoder, pytest.raises(CodecError, match="decoding process died"):
-        decoder.decode(CodecSpec("jpeg"), tmp_path / "missing.jpg", tmp_path / "a.ppm")
+        decoder.decode(
+            RatePoint(CodecSpec("jpeg"), None), tmp_path / "missing.jpg", tmp_path / "a.ppm"
+        )
 
 
 def test_an_interrupted_run_continues(folder, monkeypatch):

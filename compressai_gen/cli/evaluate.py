@@ -1,21 +1,27 @@
 """Compress every picture of a folder to a real file, decode it in another process, and measure.
 
 Writes CompressAI's JSON (readable by `python -m compressai.utils.plot -f`, `cgen plot` and
-`cgen bdrate`), one file for the codec and one for each baseline. Run the same command again to
-continue after an interruption.
+`cgen bdrate`), one file for the codec and one for each baseline. An option of decompress may be a
+list, such as ``--tau 0,0.5,1``: one file each, ``F-tau0.json`` and so on. Run the same command
+again to continue after an interruption.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compressai_gen.cli.codec_options import add_codec_options
 from compressai_gen.errors import OptionError
+from compressai_gen.options import given_options
 
 if TYPE_CHECKING:
+    from compressai_gen.evaluation.codecs import Variant
     from compressai_gen.evaluation.schema import Report
 
 
@@ -47,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", default="cpu", help="of codec and metrics; default: %(default)s")
     add("--dtype", help="of the codec's synthesis: float32, bfloat16 or float16")
     add("--json", action="store_true", help="print the results for programs")
+    add_codec_options(parser, "decompress")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -58,7 +65,8 @@ def run(args: argparse.Namespace) -> None:
     dataset = Dataset.collect(args.folder, args.geometry, args.limit)
     name = _codec_name(args.codec, args.checkpoint)
     codec = CodecSpec(name, args.checkpoint, args.device, args.dtype)
-    sweeps, absent = make_sweeps(codec, _numbers(args.quality), _names(args.baselines))
+    qualities, baselines = _numbers(args.quality), _names(args.baselines)
+    sweeps, absent = make_sweeps(codec, qualities, baselines, variants(given_options(args)))
     for name, reason in absent.items():
         _tell(f"baseline {name} skipped: {reason}")
     metrics = _names(args.metrics)
@@ -97,6 +105,18 @@ def _numbers(text: str) -> list[float]:
         return list(dict.fromkeys(float(part) for part in _names(text)))
     except ValueError:
         raise OptionError(f"--quality {text}: give numbers separated by commas") from None
+
+
+def variants(given: Mapping[str, str]) -> list[Variant]:
+    """Every combination of the values in comma-separated lists, named by what varies."""
+    from compressai_gen.evaluation.codecs import Variant
+
+    lists = [[(name, value) for value in _names(text)] for name, text in given.items()]
+    varying = [name for (name, _), *others in lists if others]
+    return [
+        Variant("-".join(f"{name}{value}" for name, value in options if name in varying), options)
+        for options in itertools.product(*lists)
+    ]
 
 
 def _tell(message: str) -> None:

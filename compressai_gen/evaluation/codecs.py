@@ -14,6 +14,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """One way to decode the same files.
+
+    Attributes:
+        name: what tells it from the others, such as ``"tau0.3"``.
+        options: names and values that `decompress` is called with, as on the command line.
+    """
+
+    name: str = ""
+    options: tuple[tuple[str, str], ...] = ()
+
+
+PLAIN = Variant()
+
+
+@dataclass(frozen=True)
 class CodecSpec:
     """Arguments of `compressai_gen.codec.open_codec`; plain values, so that they travel as JSON.
 
@@ -67,18 +83,28 @@ class RatePoint:
         codec: which codec to open.
         quality: what its `compress` is called with, and what result files call the point; None
             for the codec's default.
+        variant: what it is decoded with.
     """
 
     codec: CodecSpec
     quality: float | None
+    variant: Variant = PLAIN
+
+    @property
+    def label(self) -> str:
+        """Name of the curve it belongs to."""
+        return "-".join(filter(None, (self.codec.name, self.variant.name)))
 
 
-def rate_points(spec: CodecSpec, qualities: Sequence[float]) -> list[RatePoint]:
+def rate_points(
+    spec: CodecSpec, qualities: Sequence[float], variant: Variant = PLAIN
+) -> list[RatePoint]:
     """One rate point a quality: all of one variable-rate codec, or of one model each.
 
     Args:
         spec: what is evaluated; opened here, so that whatever is missing shows before the work.
         qualities: wanted; empty for a classic codec's own sweep, or a codec's default rate.
+        variant: how the files are decoded.
 
     Raises:
         UnknownNameError: no such codec.
@@ -88,16 +114,16 @@ def rate_points(spec: CodecSpec, qualities: Sequence[float]) -> list[RatePoint]:
     if spec.is_classic:
         qualities = qualities or CLASSIC[spec.name].sweep
     wanted: Sequence[float | None] = qualities or [None]
-    return [_rate_point(spec, quality) for quality in wanted]
+    return [_rate_point(spec, quality, variant) for quality in wanted]
 
 
-def _rate_point(spec: CodecSpec, quality: float | None) -> RatePoint:
+def _rate_point(spec: CodecSpec, quality: float | None, variant: Variant) -> RatePoint:
     if quality is not None and _one_model_a_rate(spec):
         spec, quality = replace(spec, quality=quality), None
     codec: Any = open_spec(spec)
     if hasattr(codec, "check_quality"):  # file codecs of plugins check it in compress
         quality = codec.check_quality(quality)
-    return RatePoint(spec, quality)
+    return RatePoint(spec, quality, variant)
 
 
 def _one_model_a_rate(spec: CodecSpec) -> bool:

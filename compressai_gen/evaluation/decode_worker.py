@@ -1,8 +1,8 @@
 """The other process: turns files into pictures, so that nothing but the file reaches the decoder.
 
 ``python -m compressai_gen.evaluation.decode_worker`` reads one JSON request a line from standard
-input, ``{"codec": {...CodecSpec}, "file", "picture"}``, writes the decoded picture to `picture`
-(8-bit PPM) and answers with one JSON line, ``{"seconds"}`` or ``{"error"}``.
+input, ``{"codec": {...CodecSpec}, "options": {...}, "file", "picture"}``, writes the decoded
+picture to `picture` (8-bit PPM) and answers with one JSON line, ``{"seconds"}`` or ``{"error"}``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def decode(request: dict[str, Any]) -> float:
     codec = open_spec(CodecSpec(**request["codec"]))
     data = Path(request["file"]).read_bytes()
     start = time.perf_counter()
-    picture = codec.decompress(data, output_type="pil")
+    picture = codec.decompress(data, output_type="pil", **request["options"])
     seconds = time.perf_counter() - start
     picture.convert("RGB").save(request["picture"], "PPM")
     return seconds

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import IO, cast
 
 from compressai_gen.errors import CodecError
-from compressai_gen.evaluation.codecs import CodecSpec
+from compressai_gen.evaluation.codecs import RatePoint
 
 #: warnings are not repeated there: this process opens the same codec
 COMMAND = (sys.executable, "-W", "ignore", "-m", "compressai_gen.evaluation.decode_worker")
@@ -41,8 +41,8 @@ class Decoder:
         """Of the decoding process; None before the first file."""
         return self._process.pid if self._process else None
 
-    def decode(self, codec: CodecSpec, file: Path, picture: Path) -> float:
-        """Decode `file` into `picture` over there.
+    def decode(self, point: RatePoint, file: Path, picture: Path) -> float:
+        """Decode `file` into `picture` over there, as `point` says.
 
         Returns:
             The seconds it took, without reading and writing the files.
@@ -50,7 +50,12 @@ class Decoder:
         Raises:
             CodecError: the codec refused the file, or the process died.
         """
-        request = {"codec": asdict(codec), "file": str(file), "picture": str(picture)}
+        request = {
+            "codec": asdict(point.codec),
+            "options": dict(point.variant.options),
+            "file": str(file),
+            "picture": str(picture),
+        }
         answer = self._ask(json.dumps(request))
         if "error" in answer:
             raise CodecError(f"decoding {file.name} failed: {answer['error']}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compressai_gen.errors import CodecError, ImageError, MissingWeightsError
-from compressai_gen.evaluation.codecs import CodecSpec, RatePoint, open_spec
+from compressai_gen.evaluation.codecs import CodecSpec, RatePoint, Variant, open_spec
 from compressai_gen.evaluation.decoder import Decoder
 from compressai_gen.evaluation.protocol import Dataset
 from compressai_gen.evaluation.schema import Record
@@ -66,7 +66,7 @@ class Evaluator:
         self.device = device
         self.file = folder / "picture.bin"
         self.picture = folder / "picture.ppm"
-        self._warm: set[CodecSpec] = set()
+        self._warm: set[tuple[CodecSpec, Variant]] = set()
 
     def measure(self, point: RatePoint, source: str) -> Record:
         """Compress, decode and compare one picture.
@@ -75,9 +75,9 @@ class Evaluator:
             CodecError: the codec fails, or gives back another size; the message names the picture.
         """
         original = self.dataset.load(source)
-        if point.codec not in self._warm:
+        if (point.codec, point.variant) not in self._warm:
             self._code(point, original.crop((0, 0, 64, 64)))  # first calls are slower: not timed
-            self._warm.add(point.codec)
+            self._warm.add((point.codec, point.variant))
         try:
             encoding, decoding = self._code(point, original)
         except CodecError as error:
@@ -89,7 +89,7 @@ class Evaluator:
         values = {"bpp": 8 * self.file.stat().st_size / pixels}
         measured, failed = self._compare(original, decoded)
         values |= measured | {"encoding_time": encoding, "decoding_time": decoding}
-        return Record(point.codec.name, source, point.quality, values, failed)
+        return Record(point.label, source, point.quality, values, failed)
 
     def _code(self, point: RatePoint, image: Image) -> tuple[float, float]:
         """Seconds of encoding and decoding; leaves the file and the decoded picture."""
@@ -98,7 +98,7 @@ class Evaluator:
         data = codec.compress(image, quality=point.quality)
         encoding = time.perf_counter() - start
         self.file.write_bytes(data)
-        return encoding, self.decoder.decode(point.codec, self.file, self.picture)
+        return encoding, self.decoder.decode(point, self.file, self.picture)
 
     def _compare(self, original: Image, decoded: Image) -> tuple[dict[str, float], dict[str, str]]:
         x, x_hat = (_tensor(image, self.device) for image in (original, decoded))

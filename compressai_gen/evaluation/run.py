@@ -11,7 +11,14 @@ from typing import Any
 from compressai_gen.errors import CodecError
 from compressai_gen.evaluation.cache import RecordCache
 from compressai_gen.evaluation.classic import CLASSIC
-from compressai_gen.evaluation.codecs import CodecSpec, RatePoint, open_spec, rate_points
+from compressai_gen.evaluation.codecs import (
+    PLAIN,
+    CodecSpec,
+    RatePoint,
+    Variant,
+    open_spec,
+    rate_points,
+)
 from compressai_gen.evaluation.decoder import Decoder
 from compressai_gen.evaluation.measure import Evaluator, load_metrics
 from compressai_gen.evaluation.protocol import Dataset, versions
@@ -24,8 +31,8 @@ class Plan:
 
     Attributes:
         dataset: the pictures.
-        sweeps: codec name -> its rate points; the first codec's file is `output`, another's has
-            the codec's name before the suffix.
+        sweeps: label -> rate points with it; the first codec's file is `output`, others have their
+            own part of the label before the suffix.
         metrics: names, in the order of the result file.
         output: the result file.
         weights: folder searched first for the weights of metrics.
@@ -39,22 +46,34 @@ class Plan:
     weights: Path | None = None
     device: str = "cpu"
 
-    def path_of(self, codec: str) -> Path:
-        """The result file of one of the codecs: ``F.json``, ``F-jpeg.json``, ..."""
-        if codec == next(iter(self.sweeps)):
+    def path_of(self, label: str) -> Path:
+        """The result file of one curve: ``F.json``, ``F-tau0.3.json``, ``F-jpeg.json``, ..."""
+        first = next(iter(self.sweeps.values()))[0].codec.name
+        own = label.removeprefix(first)
+        if not own:
             return self.output
-        return self.output.with_name(f"{self.output.stem}-{codec}{self.output.suffix}")
+        return self.output.with_name(f"{self.output.stem}-{own.lstrip('-')}{self.output.suffix}")
 
 
 def make_sweeps(
-    codec: CodecSpec, qualities: Sequence[float], baselines: Sequence[str] = ()
+    codec: CodecSpec,
+    qualities: Sequence[float],
+    baselines: Sequence[str] = (),
+    variants: Sequence[Variant] = (PLAIN,),
 ) -> tuple[dict[str, list[RatePoint]], dict[str, str]]:
     """The rate points of a codec and of classic baselines, and why a baseline is left out.
+
+    Args:
+        codec: what is evaluated.
+        qualities: its rate points.
+        baselines: names of classic codecs.
+        variants: ways to decode the codec's files, a curve each.
 
     Raises:
         CodecError: the codec is unknown or lacks a quality, or a baseline is unknown.
     """
-    sweeps, absent = {codec.name: rate_points(codec, qualities)}, {}
+    curves = [rate_points(codec, qualities, variant) for variant in variants]
+    sweeps, absent = {points[0].label: points for points in curves}, {}
     for name in baselines:
         if name not in CLASSIC:
             raise CodecError(f"unknown baseline {name!r}; allowed: {', '.join(CLASSIC)}")
@@ -108,21 +127,34 @@ def run(plan: Plan) -> dict[Path, Report]:
 def _sweep(plan: Plan, evaluator: Evaluator, cache: RecordCache) -> dict[str, list[Record]]:
     from tqdm import tqdm
 
-    names = plan.dataset.names
-    total = len(names) * sum(map(len, plan.sweeps.values()))
-    records: dict[str, list[Record]] = {}
-    with tqdm(total=total, unit="picture", disable=None) as bar:
-        for codec, points in plan.sweeps.items():
-            bar.set_description(codec)
-            for point in points:
-                for name in names:
-                    record = cache.get(codec, name, point.quality)
-                    if record is None:
-                        record = evaluator.measure(point, name)
-                        cache.add(record)
-                    records.setdefault(codec, []).append(record)
-                    bar.update()
-    return records
+    jobs = _jobs(plan)
+    with tqdm(total=len(jobs), unit="picture", disable=None) as bar:
+        for point, name in jobs:
+            bar.set_description(point.label)
+            if cache.get(point.label, name, point.quality) is None:
+                cache.add(evaluator.measure(point, name))
+            bar.update()
+    return {
+        label: [
+            cache.records[label, name, p.quality] for p in points for name in plan.dataset.names
+        ]
+        for label, points in plan.sweeps.items()
+    }
+
+
+def _jobs(plan: Plan) -> list[tuple[RatePoint, str]]:
+    """Every point with every picture; curves of one codec side by side, so that it can keep what
+    they share (a picture's latents, say, that are decoded with several options)."""
+    codecs: dict[str, list[Sequence[RatePoint]]] = {}
+    for points in plan.sweeps.values():
+        codecs.setdefault(points[0].codec.name, []).append(points)
+    return [
+        (point, name)
+        for curves in codecs.values()
+        for alike in zip(*curves, strict=True)
+        for name in plan.dataset.names
+        for point in alike
+    ]
 
 
 def describe(plan: Plan, metrics: Sequence[str]) -> dict[str, Any]:
@@ -152,4 +184,5 @@ def describe_model(points: Sequence[RatePoint]) -> dict[str, Any]:
         "fingerprints": [known.hex() for known in fingerprints if isinstance(known, bytes)],
         "device": codec.device,
         "dtype": codec.dtype,
+        "options": dict(points[0].variant.options),
     }
