@@ -28,6 +28,7 @@ OURS: dict[str, dict[str, Any]] = {
     "cheng2020-attn-vbr": {"N": 16, "levels": 10},
     "bmshj2018-hyperprior-gain-vbr": {"N": 16, "M": 24, "levels": 10},
     "mbt2018-mean-gain-vbr": {"N": 16, "M": 24, "levels": 10},
+    "hific": {"N": 16, "M": 24, "widths": [8, 10, 12, 14, 16], "residual_blocks": 2},
 }
 PORTABLE = ("bmshj2018-hyperprior", "mbt2018-mean", "cheng2020-anchor-checkerboard", *OURS)
 ARCHITECTURES = {**STOCK, **OURS}

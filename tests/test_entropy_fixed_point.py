@@ -19,6 +19,7 @@ from compressai_gen.entropy.arithmetic import (
 )
 from compressai_gen.entropy.checkerboard import FixedContext, positions
 from compressai_gen.entropy.convolutions import FixedConv2d, FixedConvTranspose2d
+from compressai_gen.entropy.groups import FixedGroups
 from compressai_gen.entropy.network import FixedNetwork
 from compressai_gen.errors import CheckpointError, CodecError, NotPortableError
 
@@ -81,6 +82,33 @@ def test_transposed_convolution_is_the_integer_one_and_close_to_the_float_one(ke
     with torch.no_grad():
         real = conv((x / ONE).float()[None])[0]
     assert (out / ONE - real).abs().max() < 2e-3
+
+
+@pytest.mark.parametrize(
+    ("conv", "reference"),
+    [
+        (nn.Conv2d(6, 9, 3, 2, 1, groups=3), int64_conv),
+        (nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False), int64_conv),
+        (nn.ConvTranspose2d(6, 4, 5, 2, 2, 1, groups=2), int64_conv_transpose),
+        (nn.ConvTranspose2d(4, 8, 3, 1, 1, groups=2), int64_conv_transpose),
+    ],
+    ids=str,
+)
+def test_groups_are_integer_convolutions_side_by_side(conv, reference):
+    with torch.no_grad():
+        conv.weight[0] *= 50  # so that the groups have different shifts
+        layer, x = FixedGroups.from_float(conv), activations(conv.in_channels, 6, 7)
+        real = conv((x / ONE).float()[None])[0]
+    out, size = layer(x), conv.in_channels // conv.groups
+    parts = [reference(part, share) for part, share in zip(layer, x.split(size), strict=True)]
+    assert torch.equal(out.long(), torch.cat(parts))
+    assert (out / ONE - real).abs().max() < 3e-2
+    assert layer[0].shift < layer[1].shift
+    network = FixedNetwork.from_float(nn.Sequential(conv, nn.ReLU()))
+    assert network.channels() == (conv.in_channels, conv.out_channels)
+    again = FixedNetwork.from_config(network.config())
+    again.load_state_dict(network.state_dict())
+    assert torch.equal(again(x), out.clamp(min=0))
 
 
 @pytest.mark.parametrize("columns", [1, 7, 50])
@@ -240,7 +268,13 @@ def test_columns_leave_out_inputs_that_are_zero():
 
 
 @pytest.mark.parametrize(
-    "layer", [nn.Conv2d(4, 4, 3, groups=2), nn.Conv2d(4, 4, 3, dilation=2), nn.Conv2d(4, 4, (1, 3))]
+    "layer",
+    [
+        nn.Conv2d(4, 4, 3, dilation=2),
+        nn.Conv2d(4, 4, (1, 3)),
+        nn.Conv2d(4, 4, (1, 3), groups=2),
+        nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect", groups=2),
+    ],
 )
 def test_convolutions_of_another_kind_are_refused(layer):
     with pytest.raises(CodecError, match="square"):
@@ -272,6 +306,10 @@ CONV = {
         [{**CONV, "shift": 99}], [{**CONV, "padding": 9}], [{**CONV, "stride": 0}],
         [{**CONV, "inputs": 2**14, "outputs": 2**14, "kernel": 31}], [CONV] * 1000,
         [CONV, {"kind": "pixel_shuffle", "factor": 2}],
+        [{"kind": "groups"}], [{"kind": "groups", "parts": [CONV]}],
+        [{"kind": "groups", "parts": [CONV, {**CONV, "outputs": 4}]}],
+        [{"kind": "groups", "parts": [CONV, {"kind": "groups", "parts": [CONV, CONV]}]}],
+        [{"kind": "groups", "parts": [CONV] * 300}], [{"kind": "groups", "parts": [CONV] * 2}] * 2,
     ],
 )  # fmt: skip
 def test_hostile_configs_are_checkpoint_errors(config):

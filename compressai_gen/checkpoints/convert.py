@@ -98,7 +98,7 @@ convert_compressai = CompressaiConverter()
 
 def _read(path: Path) -> dict[str, Tensor]:
     """The state dict in a file, its keys spelled as CompressAI spells them today."""
-    content = _load(path)
+    content = load_untrusted(path, "save net.state_dict() alone with torch.save and convert that")
     for name in CONTAINERS:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
@@ -111,11 +111,19 @@ def _read(path: Path) -> dict[str, Tensor]:
         )
     from compressai.zoo import load_state_dict as rename_old_keys
 
-    return dict(rename_old_keys({_unwrapped(name): tensor for name, tensor in state.items()}))
+    return dict(rename_old_keys({unwrapped(name): tensor for name, tensor in state.items()}))
 
 
-def _load(path: Path) -> Any:
-    """The content of a pickle or safetensors file; tensors and plain containers only."""
+def load_untrusted(path: Path, advice: str) -> Any:
+    """The content of a pickle or safetensors file; tensors and plain containers only.
+
+    Args:
+        path: a file from anywhere; nothing in it is run.
+        advice: what to do about a pickle that holds other objects, to end the error with.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged or holds other objects.
+    """
     import pickle
 
     import torch
@@ -134,7 +142,7 @@ def _load(path: Path) -> Any:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(
             f"{path} is not a pickle of tensors only, and other objects are never loaded "
-            f"({reason}): save net.state_dict() alone with torch.save and convert that"
+            f"({reason}): {advice}"
         ) from None
     except (RuntimeError, SafetensorError, OSError, EOFError, ValueError, KeyError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -149,7 +157,8 @@ def _tensors(content: Any) -> dict[str, Tensor]:
     return {k: v for k, v in content.items() if isinstance(v, torch.Tensor) and isinstance(k, str)}
 
 
-def _unwrapped(name: str) -> str:
+def unwrapped(name: str) -> str:
+    """The name of a tensor without the prefixes of DataParallel and torch.compile."""
     while prefix := next((p for p in WRAPPERS if name.startswith(p)), None):
         name = name[len(prefix) :]
     return name

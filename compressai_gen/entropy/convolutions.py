@@ -76,6 +76,11 @@ class FixedWeights(nn.Module):
         """The weights, shape (outputs, ...): everything a sum for one output can contain."""
         return self.weight
 
+    def channels(self) -> tuple[int, int]:
+        """Channels that go in and that come out."""
+        outputs, inputs = self.by_output().shape[:2]
+        return inputs, outputs
+
     def fill(self, weight: Tensor, bias: Tensor) -> None:
         """Set the integers and prove that the sums stay exact."""
         self.weight.copy_(weight)
@@ -264,7 +269,7 @@ class FixedConvTranspose2d(FixedWeights):
         return layer
 
 
-def masked_weight(conv: nn.Conv2d) -> Tensor:
+def masked_weight(conv: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:
     """The weight a ``MaskedConv2d`` computes with, or that of a plain convolution."""
     mask = getattr(conv, "mask", None)
     return conv.weight if mask is None else conv.weight * mask

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from compressai_gen.entropy.activations import FixedGELU, FixedLeakyReLU
 from compressai_gen.entropy.arithmetic import config_int
 from compressai_gen.entropy.convolutions import FixedConv2d, FixedConvTranspose2d, FixedWeights
+from compressai_gen.entropy.groups import FixedGroups
 from compressai_gen.errors import CheckpointError, NotPortableError
 
 
@@ -38,7 +39,7 @@ FIXED: dict[type[nn.Module], Any] = {
     nn.GELU: FixedGELU,
     nn.PixelShuffle: FixedPixelShuffle,
 }
-KINDS: dict[str, Any] = {fixed.kind: fixed for fixed in FIXED.values()}
+KINDS: dict[str, Any] = {fixed.kind: fixed for fixed in (*FIXED.values(), FixedGroups)}
 MAX_LAYERS = 256
 
 
@@ -78,8 +79,8 @@ class FixedNetwork(nn.Sequential):
         """
         first, current = 0, 0
         for layer in self:
-            if isinstance(layer, FixedWeights):
-                outputs, inputs = layer.by_output().shape[:2]
+            if isinstance(layer, (FixedWeights, FixedGroups)):
+                inputs, outputs = layer.channels()
                 if inputs != (current or inputs):
                     raise CheckpointError(f"a {layer.kind} for {inputs} inputs gets {current}")
                 first, current = first or inputs, outputs
@@ -127,6 +128,8 @@ def _flat(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _fixed(layer: nn.Module) -> nn.Module:
+    if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)) and layer.groups > 1:
+        return FixedGroups.from_float(layer)
     for kind, fixed in FIXED.items():
         if isinstance(layer, kind):
             return fixed.from_float(layer)

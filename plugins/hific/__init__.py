@@ -1,0 +1,1 @@
+"""HiFiC: high-fidelity generative image compression, and its relatives MS-ILLM and No-GAN."""
