@@ -22,9 +22,10 @@ from compressai_gen.checkpoints.folder import check_tables, model_from_config
 from compressai_gen.checkpoints.hub import publish
 from compressai_gen.codec import ModelCodec
 from compressai_gen.codec.placement import parse_dtype
-from compressai_gen.errors import CheckpointError, OptionError
+from compressai_gen.errors import OptionError
+from compressai_gen.models.latents import synthesis
 from compressai_gen.models.variable_rate import VariableRateModel
-from diffusers_codec.models.loading import hide_prefix, single_device
+from diffusers_codec.models.loading import hide_prefix, refuse_misfit, single_device
 
 
 class CompressionModelComponent(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as in diffusers
@@ -138,6 +139,11 @@ class CompressionModelComponent(ModelMixin, ConfigMixin):  # type: ignore[misc] 
         """What :meth:`compress` returned to ``x_hat``, shape (B, 3, H, W) in [0, 1]."""
         return self.model.decompress(strings, shape, **options)
 
+    @apply_forward_hook
+    def synthesize(self, latent: Tensor) -> Tensor:
+        """A latent as ``g_s`` takes it to its picture, (B, 3, 16 h, 16 w), not clamped."""
+        return synthesis(self.model, latent.to(self.device))
+
     def forward(self, x: Tensor, **options: Any) -> dict[str, Any]:
         """Reconstruction ``x_hat`` and ``likelihoods``, as CompressAI's models return them."""
         return self.model(x, **options)
@@ -160,7 +166,14 @@ class CompressionModelComponent(ModelMixin, ConfigMixin):  # type: ignore[misc] 
             model = copy.copy(model)
             model._modules = {**model._modules, "g_s": copy.deepcopy(model.g_s)}
         name, own = self.config["architecture"], self.config["quality"]
-        codec = ModelCodec(model, name, quality=own, device=self.device, dtype=dtype)
+        codec = ModelCodec(
+            model,
+            name,
+            quality=own,
+            device=self.device,
+            dtype=dtype,
+            metric=self.config["metric"],
+        )
         codec.quality = codec.check_quality(quality)
         return codec
 
@@ -204,15 +217,9 @@ class CompressionModelComponent(ModelMixin, ConfigMixin):  # type: ignore[misc] 
     @classmethod
     def _load_pretrained_model(cls, model: Any, *args: Any, **options: Any) -> Any:
         """Refuse what diffusers only warns about: a codec with random weights decodes nothing."""
-        result = super()._load_pretrained_model(model, *args, **options)
-        _, missing, unexpected, *_ = result
-        if missing or unexpected:
-            raise CheckpointError(
-                f"the weights do not fit {model.config.architecture}: "
-                f"{len(missing)} tensors missing {sorted(missing)[:3]}, "
-                f"{len(unexpected)} unknown {sorted(unexpected)[:3]}"
-            )
-        return result
+        return refuse_misfit(
+            super()._load_pretrained_model(model, *args, **options), model.config.architecture
+        )
 
     def save_pretrained(  # a pipeline looks for these names in the signature
         self,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compressai_gen.errors import CheckpointError
 from compressai_gen.models.state_dicts import resize_empty_buffers
 
 
@@ -36,6 +37,24 @@ def hide_prefix(component: nn.Module, hidden: str) -> None:
 
     component.register_state_dict_post_hook(drop)
     component.register_load_state_dict_pre_hook(add)
+
+
+def refuse_misfit(loaded: tuple[Any, ...], what: str) -> tuple[Any, ...]:
+    """What diffusers' ``_load_pretrained_model`` returned, if every tensor has its place.
+
+    diffusers itself only warns, and leaves random weights where tensors are missing.
+
+    Raises:
+        CheckpointError: tensors are missing or superfluous.
+    """
+    _, missing, unexpected, *_ = loaded
+    if missing or unexpected:
+        raise CheckpointError(
+            f"the weights do not fit {what}: "
+            f"{len(missing)} tensors missing {sorted(missing)[:3]}, "
+            f"{len(unexpected)} unknown {sorted(unexpected)[:3]}"
+        )
+    return loaded
 
 
 def single_device(device_map: Any) -> torch.device:

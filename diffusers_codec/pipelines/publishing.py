@@ -6,19 +6,24 @@ import os
 from pathlib import Path
 from typing import Any
 
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+
 _MODULE = '''"""Lets `DiffusionPipeline.from_pretrained(repo, custom_pipeline=repo)` find the class.
 
 It needs the package: pip install compressai-gen
 """
 
-from {module} import {name}
+from {module} import {name} as Pipeline
 
-__all__ = ["{name}"]
+__all__ = ["Pipeline"]
 '''
 
 
 def write_custom_pipeline(folder: str | os.PathLike[Any], pipeline_class: type) -> Path:
     """Write ``pipeline.py`` for ``custom_pipeline=``, which works before our package is imported.
+
+    The class has one name in all such files: diffusers runs those of local folders in one module,
+    and wants to find a single pipeline there.
 
     Args:
         folder: of the saved pipeline; created if need be.
@@ -32,3 +37,14 @@ def write_custom_pipeline(folder: str | os.PathLike[Any], pipeline_class: type) 
     text = _MODULE.format(module=pipeline_class.__module__, name=pipeline_class.__name__)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+class PublishedPipeline(DiffusionPipeline):
+    """A pipeline that saves its ``pipeline.py`` beside its components."""
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[Any], *args: Any, **options: Any
+    ) -> None:
+        """Save as ``DiffusionPipeline.save_pretrained`` does, with a ``pipeline.py`` beside it."""
+        write_custom_pipeline(save_directory, type(self))  # first: saving may upload the folder
+        super().save_pretrained(save_directory, *args, **options)

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers.image_processor import VaeImageProcessor
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 
-from compressai_gen.errors import ImageError, OptionError
 from diffusers_codec.models.compression_model import CompressionModelComponent
-from diffusers_codec.pipelines.publishing import write_custom_pipeline
-
-Pictures: TypeAlias = Image.Image | np.ndarray | Tensor | Sequence[Any]
-OUTPUT_TYPES = ("pil", "np", "pt")
+from diffusers_codec.pipelines.pictures import (
+    Pictures,
+    as_output,
+    bits_per_pixel,
+    check_output_type,
+    pictures,
+)
+from diffusers_codec.pipelines.publishing import PublishedPipeline
 
 
 @dataclass
@@ -40,7 +39,7 @@ class CodecPipelineOutput(BaseOutput):
     files: list[bytes]
 
 
-class CodecPipeline(DiffusionPipeline):
+class CodecPipeline(PublishedPipeline):
     """An image codec with the verbs of a file codec and the call of a pipeline.
 
     .. code-block:: none
@@ -123,56 +122,15 @@ class CodecPipeline(DiffusionPipeline):
             ImageError: for a picture that cannot be coded as it is.
             OptionError: for another output type, or a quality out of range.
         """
-        if output_type not in OUTPUT_TYPES:
-            raise OptionError(f"output_type {output_type!r}: give one of {', '.join(OUTPUT_TYPES)}")
+        check_output_type(output_type)
         codec = self.codec.codec()
         files, decoded = [], []
-        for picture in self.progress_bar(_pictures(image)):
+        for picture in self.progress_bar(pictures(image)):
             files.append(codec.compress(picture, quality=quality))
             decoded.append(codec.decompress(files[-1], output_type="pt"))
         self.maybe_free_model_hooks()
-        rates = [
-            8 * len(data) / (x.shape[-2] * x.shape[-1])
-            for data, x in zip(files, decoded, strict=True)
-        ]
-        images = _as_output(decoded, output_type)
+        rates = bits_per_pixel(files, decoded)
+        images = as_output(decoded, output_type)
         if not return_dict:
             return images, rates, files
         return CodecPipelineOutput(images=images, bits_per_pixel=rates, files=files)
-
-    def save_pretrained(
-        self, save_directory: str | os.PathLike[Any], *args: Any, **options: Any
-    ) -> None:
-        """Save as ``DiffusionPipeline.save_pretrained`` does, with a ``pipeline.py`` beside it."""
-        write_custom_pipeline(save_directory, type(self))  # first: saving may upload the folder
-        super().save_pretrained(save_directory, *args, **options)
-
-
-def _pictures(image: Pictures) -> list[Any]:
-    """Single pictures, in the forms that a codec takes."""
-    if isinstance(image, Image.Image):
-        return [image]
-    if isinstance(image, np.ndarray):
-        batch = image[None] if image.ndim == 3 else image
-        if batch.dtype == np.uint8:
-            return list(batch)
-        return _pictures(torch.from_numpy(np.ascontiguousarray(batch)).movedim(-1, 1))
-    if isinstance(image, Tensor):
-        return list(image[None] if image.dim() == 3 else image)
-    if isinstance(image, (list, tuple)) and image:
-        return [picture for item in image for picture in _pictures(item)]
-    raise ImageError(
-        f"a picture is a PIL image, an array, a tensor or a list of them, not {image!r:.60}"
-    )
-
-
-def _as_output(decoded: list[Tensor], output_type: str) -> Any:
-    """Tensors (3, H, W) in [0, 1] as the pipeline returns them."""
-    if output_type == "pil":
-        arrays = [VaeImageProcessor.pt_to_numpy(x[None]) for x in decoded]
-        return [VaeImageProcessor.numpy_to_pil(array)[0] for array in arrays]
-    together = len({x.shape for x in decoded}) == 1
-    if output_type == "pt":
-        return torch.stack(decoded) if together else decoded
-    images = [VaeImageProcessor.pt_to_numpy(x[None])[0] for x in decoded]
-    return np.stack(images) if together else images

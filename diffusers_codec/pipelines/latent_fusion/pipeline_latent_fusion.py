@@ -1,0 +1,323 @@
+"""LatentFusionPipeline: one file, and a dial from the faithful to the realistic picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
+from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
+from torch import Tensor
+
+from compressai_gen.codec import ModelCodec
+from compressai_gen.codec.enhancers import DecodedLatents
+from compressai_gen.images import from_tensor
+from diffusers_codec.models.compression_model import CompressionModelComponent
+from diffusers_codec.models.latent_fusion import LatentFusionModel
+from diffusers_codec.pipelines.codec import CodecPipelineOutput
+from diffusers_codec.pipelines.latent_fusion.sampling import (
+    STEPS,
+    check_scheduler,
+    check_tau,
+    mix,
+    sample,
+)
+from diffusers_codec.pipelines.pictures import (
+    Pictures,
+    as_output,
+    bits_per_pixel,
+    check_output_type,
+    pictures,
+)
+from diffusers_codec.pipelines.publishing import PublishedPipeline
+
+Scheduler: TypeAlias = (  # whose classes diffusers reads off the constructor's annotation
+    DDIMScheduler
+    | DDPMScheduler
+    | DPMSolverMultistepScheduler
+    | EulerDiscreteScheduler
+    | UniPCMultistepScheduler
+)
+OnStepEnd: TypeAlias = Callable[[Any, int, Any, dict[str, Tensor]], dict[str, Tensor] | None]
+
+
+@dataclass(frozen=True)
+class FusedLatents:
+    """One sampling, from which `LatentFusionPipeline.render` makes the picture at any tau.
+
+    Attributes:
+        y_hat: the decoded latent, as ``g_s`` takes it, shape (1, C, h, w).
+        y_tilde: the sampled one, at tau = 0.
+        decoded: what the codec decoded, with the file's header.
+    """
+
+    y_hat: Tensor
+    y_tilde: Tensor
+    decoded: DecodedLatents
+
+
+class LatentFusionPipeline(PublishedPipeline):
+    """A codec with a distortion-perception dial at the decoder; its files stay as they are.
+
+    .. code-block:: none
+
+        image ─► compress ─► .cgen bytes ─► y_hat ─┬──────────────── tau² ──┐
+                                                   │                        ▼
+                                         noise ─► D, some steps ─ 1 - tau² ─► + ─► g_s ─► image
+
+    At tau = 1 the picture is the base codec's own, bit for bit. At tau = 0 it is the one D was
+    trained for: more realistic for a base trained for distortion, more faithful for one trained for
+    perception. The start noise is a function of the file.
+
+    Args:
+        codec: a CompressAI model, stock or ours.
+        fusion: D, for a base of its width and, where it records one, for that base only.
+        scheduler: `sampling.default_scheduler()` or another stock scheduler with
+            ``prediction_type="sample"``.
+
+    Example:
+        >>> pipe = LatentFusionPipeline.from_pretrained("path/to/pipeline")  # doctest: +SKIP
+        >>> pipe.decompress(data, tau=0.3)  # doctest: +SKIP
+        <PIL.Image.Image image mode=RGB size=768x512>
+    """
+
+    codec: CompressionModelComponent
+    fusion: LatentFusionModel
+    scheduler: Any
+    model_cpu_offload_seq = "codec->fusion"  # type: ignore[assignment]  # None in the base class
+    # offloaded as a whole or not at all: layer by layer would split the entropy path
+    _exclude_from_cpu_offload = ["codec"]  # noqa: RUF012  (an instance variable in the base class)
+
+    def __init__(
+        self, codec: CompressionModelComponent, fusion: LatentFusionModel, scheduler: Scheduler
+    ) -> None:
+        super().__init__()
+        self.register_modules(codec=codec, fusion=fusion, scheduler=scheduler)
+
+    # -- bytes --------------------------------------------------------------------------------
+
+    def compress(
+        self,
+        image: Any,
+        *,
+        quality: float | None = None,
+        tau: float | None = None,
+        num_inference_steps: int | None = None,
+        **options: Any,
+    ) -> bytes:
+        """One picture to the content of a ``.cgen`` file, which the codec alone reads as well.
+
+        Args:
+            image: PIL image, uint8 array (H, W, 3), or float tensor (3, H, W) or (1, 3, H, W) in
+                [0, 1]; any size.
+            quality: rate point of a variable-rate model; None for its default.
+            tau: the sender's wish, kept in the header in steps of 1/255; None for none.
+            num_inference_steps: likewise.
+            **options: of the codec's ``compress``.
+
+        Raises:
+            ImageError: for a picture that cannot be coded as it is.
+            OptionError: if the quality or a wish is out of range.
+        """
+        wishes = {"tau": tau, "steps": num_inference_steps}
+        options |= {name: wish for name, wish in wishes.items() if wish is not None}
+        data = self.codec.codec().compress(image, quality=quality, **options)
+        self.maybe_free_model_hooks()
+        return data
+
+    @torch.no_grad()
+    def decompress(
+        self,
+        data: bytes,
+        *,
+        tau: float | None = None,
+        num_inference_steps: int | None = None,
+        mode: str = "cached",
+        output_type: str = "pil",
+        seed: int | None = None,
+        callback_on_step_end: OnStepEnd | None = None,
+    ) -> Any:
+        """The content of a ``.cgen`` file to its picture.
+
+        Args:
+            data: written by this codec, whether through this pipeline or not.
+            tau: 0 (D's picture) to 1 (the base codec's); None for the sender's wish, without one 0.
+            num_inference_steps: evaluations of D; None for the sender's wish, without one 10.
+            mode: "cached" mixes after sampling; "paper" in every step, equation 4, DDIM only.
+            output_type: "pil", "np" (uint8, (H, W, 3)) or "pt" (float32, (3, H, W), in [0, 1]).
+            seed: of the noise, for other samples than the file's own.
+            callback_on_step_end: called as ``f(pipeline, step, timestep, {"latents": y_t})`` after
+                each step; y_t is normalised and can be replaced by returning such a dictionary.
+
+        Raises:
+            BitstreamError: if the data are damaged, or not a ``.cgen`` file.
+            CheckpointError: another checkpoint wrote them; D is for another base, or has NaNs.
+            OptionError: an argument out of range, or a scheduler that cannot be used so.
+        """
+        self.check_inputs(tau, num_inference_steps, mode, output_type)
+        decoded = self._decode(self.codec.codec(), data)
+        dial = _first(tau, decoded.header.tau, 0.0)
+        steps = _first(num_inference_steps, decoded.header.steps, STEPS)
+        latent = self._sample(decoded, steps, mode, dial, seed, callback_on_step_end)
+        image = self._synthesize(latent, decoded, output_type)
+        self.maybe_free_model_hooks()
+        return image
+
+    # -- one sampling, any tau ----------------------------------------------------------------
+
+    @torch.no_grad()
+    def fuse(
+        self,
+        data: bytes,
+        *,
+        num_inference_steps: int = STEPS,
+        seed: int | None = None,
+        callback_on_step_end: OnStepEnd | None = None,
+    ) -> FusedLatents:
+        """Sample once ("cached" mode); :meth:`render` then costs one synthesis for any tau.
+
+        The arguments and errors are those of :meth:`decompress`.
+        """
+        self.check_inputs(None, num_inference_steps, "cached", "pt")
+        decoded = self._decode(self.codec.codec(), data)
+        y_tilde = self._sample(
+            decoded, num_inference_steps, "cached", 0.0, seed, callback_on_step_end
+        )
+        self.maybe_free_model_hooks()
+        return FusedLatents(decoded.y_hat, y_tilde, decoded)
+
+    @torch.no_grad()
+    def render(self, fused: FusedLatents, tau: float = 0.0, output_type: str = "pil") -> Any:
+        """The picture at ``tau``: "pil", "np" or "pt" as in :meth:`decompress`.
+
+        Raises:
+            OptionError: for a tau outside [0, 1] or another output type.
+        """
+        check_output_type(output_type)
+        latent = mix(fused.y_tilde, fused.y_hat, tau)
+        image = self._synthesize(latent, fused.decoded, output_type)
+        self.maybe_free_model_hooks()
+        return image
+
+    # -- the call -----------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Pictures,
+        quality: float | None = None,
+        tau: float | None = None,
+        num_inference_steps: int = STEPS,
+        mode: str = "cached",
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: OnStepEnd | None = None,
+    ) -> CodecPipelineOutput | tuple[Any, list[float], list[bytes]]:
+        """Compress and decompress, through real files.
+
+        Args:
+            image: a PIL image, an array (H, W, 3) or (B, H, W, 3) of uint8 or of floats in [0, 1],
+                a float tensor (3, H, W) or (B, 3, H, W) in [0, 1], or a list of any of them.
+            quality: rate point of a variable-rate model; None for its default.
+            tau: 0 (D's picture) to 1 (the base codec's); None for 0.
+            num_inference_steps: evaluations of D.
+            mode: "cached" or "paper", see :meth:`decompress`.
+            output_type: "pil", "np" or "pt".
+            return_dict: False for a plain tuple.
+            callback_on_step_end: see :meth:`decompress`.
+
+        Returns:
+            The decoded pictures, the bits per pixel and the files.
+
+        Raises:
+            ImageError: for a picture that cannot be coded as it is.
+            CheckpointError, OptionError: see :meth:`decompress`.
+        """
+        self.check_inputs(tau, num_inference_steps, mode, output_type)
+        files, decoded = [], []
+        for picture in pictures(image):
+            codec = self.codec.codec()
+            files.append(codec.compress(picture, quality=quality))
+            latents = self._decode(codec, files[-1])
+            latent = self._sample(
+                latents, num_inference_steps, mode, tau or 0.0, None, callback_on_step_end
+            )
+            decoded.append(self._synthesize(latent, latents, "pt"))
+        self.maybe_free_model_hooks()
+        rates = bits_per_pixel(files, decoded)
+        images = as_output(decoded, output_type)
+        if not return_dict:
+            return images, rates, files
+        return CodecPipelineOutput(images=images, bits_per_pixel=rates, files=files)
+
+    def check_inputs(
+        self, tau: float | None, num_inference_steps: int | None, mode: str, output_type: str
+    ) -> None:
+        """Everything that can be checked without a file.
+
+        Raises:
+            OptionError: an argument out of range, or a scheduler that cannot be used so.
+            CheckpointError: D has weights that are not numbers.
+        """
+        check_output_type(output_type)
+        check_tau(_first(tau, 0.0))
+        check_scheduler(self.scheduler, mode, _first(num_inference_steps, STEPS))
+        self.fusion.check_weights()
+
+    # -- parts --------------------------------------------------------------------------------
+
+    def _decode(self, codec: ModelCodec, data: bytes) -> DecodedLatents:
+        """The latents of a file, for which D is the right one."""
+        decoded = codec.decode_latents(data)
+        channels = decoded.y_hat.shape[1]
+        self.fusion.check_base(codec.fingerprint, codec.synthesis, channels)
+        return decoded
+
+    def _sample(
+        self,
+        decoded: DecodedLatents,
+        steps: int,
+        mode: str,
+        tau: float,
+        seed: int | None,
+        callback: OnStepEnd | None,
+    ) -> Tensor:
+        """The fused latent, with a progress bar where there is something to do."""
+        if tau == 1:
+            return decoded.y_hat
+        with self.progress_bar(total=steps) as bar:
+
+            def step_end(number: int, timestep: Any, latents: Tensor) -> Tensor | None:
+                bar.update()
+                if callback is None:
+                    return None
+                changed = callback(self, number, timestep, {"latents": latents}) or {}
+                return changed.get("latents")
+
+            return sample(
+                self.fusion,
+                self.scheduler,
+                decoded.y_hat,
+                quality=decoded.quality,
+                seed=_first(seed, decoded.seed),
+                num_inference_steps=steps,
+                mode=mode,
+                tau=tau,
+                callback=step_end,
+            )
+
+    def _synthesize(self, latent: Tensor, decoded: DecodedLatents, output_type: str) -> Any:
+        """Crop, clamp and convert, as the codec itself does."""
+        x_hat = self.codec.synthesize(latent)
+        header = decoded.header
+        return from_tensor(x_hat[:, :, : header.height, : header.width], output_type)
+
+
+def _first(*values: Any) -> Any:
+    """The first that is not None."""
+    return next(value for value in values if value is not None)

@@ -1,0 +1,148 @@
+"""LatentFusionModel: normalisation, types, saving and loading, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from small_fusion import latent, small_fusion
+
+from compressai_gen.errors import CheckpointError, OptionError
+from diffusers_codec import LatentFusionModel
+
+
+class TestStatistics:
+    def test_normalisation_is_by_channel_and_undone(self):
+        fusion = small_fusion()
+        mean, std = torch.arange(24.0), torch.arange(1.0, 25)
+        fusion.set_statistics(mean, std)
+        y = fusion.normalize(latent())
+        torch.testing.assert_close(y[0, 3], (latent()[0, 3] - 3) / 4)
+        torch.testing.assert_close(fusion.denormalize(y), latent(), atol=1e-5, rtol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("mean", "std"),
+        [
+            (torch.zeros(23), torch.ones(24)),
+            (torch.zeros(24), torch.ones(1)),
+            (torch.full((24,), torch.nan), torch.ones(24)),
+            (torch.zeros(24), torch.zeros(24)),
+        ],
+    )
+    def test_impossible_ones_are_refused(self, mean, std):
+        with pytest.raises(OptionError, match=r"mean: give 24|std: "):
+            small_fusion().set_statistics(mean, std)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_a_cast_leaves_them_alone(self, dtype):
+        fusion = small_fusion()
+        y = fusion(latent(seed=2), 0.5, y_hat=latent())
+        mean = fusion.latent_mean.clone()
+        fusion.to(dtype)
+        assert fusion.dtype == fusion.conv_out.weight.dtype == dtype
+        assert torch.equal(fusion.latent_mean, mean)
+        half = fusion(latent(seed=2), 0.5, y_hat=latent())
+        assert half.dtype == torch.float32
+        assert (half - y).abs().max() < 0.05 * (y - latent()).abs().max()
+
+
+class TestSaving:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        small_fusion(base_fingerprint="010203040506", rate_points=10).save_pretrained(tmp_path)
+        return tmp_path
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+    def test_round_trip(self, folder, dtype):
+        saved = small_fusion(rate_points=10).to(dtype)
+        loaded = LatentFusionModel.from_pretrained(folder, torch_dtype=dtype)
+        assert loaded.config.base_fingerprint == "010203040506"
+        assert loaded.latent_std.dtype == torch.float32
+        for name, tensor in saved.state_dict().items():
+            assert torch.equal(loaded.state_dict()[name], tensor), name
+
+    def test_it_is_config_and_safetensors(self, folder):
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "config.json",
+            "diffusion_pytorch_model.safetensors",
+        ]
+        config = json.loads((folder / "config.json").read_text())
+        assert config["_class_name"] == "LatentFusionModel"
+        assert config["latent_channels"] == 24
+
+    @pytest.mark.parametrize("value", [torch.nan, torch.inf])
+    def test_weights_that_are_not_numbers(self, folder, value):
+        file = folder / "diffusion_pytorch_model.safetensors"
+        tensors = load_file(file)
+        tensors["sample_in.bias"][3] = value
+        save_file(tensors, file)
+        with pytest.raises(CheckpointError, match=r"sample_in\.bias .* NaN or infinite"):
+            LatentFusionModel.from_pretrained(folder)
+
+    def test_weights_that_do_not_fit(self, folder):
+        file = folder / "diffusion_pytorch_model.safetensors"
+        tensors = load_file(file)
+        tensors["other"] = tensors.pop("sample_in.bias")
+        save_file(tensors, file)
+        with pytest.raises(CheckpointError, match=r"1 tensors missing \['sample_in\.bias'\]"):
+            LatentFusionModel.from_pretrained(folder)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"attention": "quadratic"}, "'quadratic': give one of linear, full, none"),
+            ({"width": 0}, "width=0: at least 1"),
+            ({"units": 0}, "units=0: at least 1"),
+            ({"rate_points": 1}, "rate_points=1: at least 2"),
+        ],
+    )
+    def test_impossible_configs(self, options, message):
+        with pytest.raises(OptionError, match=message):
+            LatentFusionModel(24, **{"width": 8, "units": 1, **options})
+
+    def test_latent_of_another_width(self):
+        fusion = small_fusion()
+        for call in (fusion.normalize, fusion.condition):
+            with pytest.raises(CheckpointError, match=r"has 32 channels, .* made for 24"):
+                call(latent(32))
+
+    def test_condition_or_latent(self):
+        fusion = small_fusion()
+        condition = fusion.condition(latent())
+        for given in ({}, {"condition": condition, "y_hat": latent()}):
+            with pytest.raises(OptionError, match="either condition or y_hat"):
+                fusion(latent(), 0.5, **given)
+
+
+class TestBase:
+    MINE = (bytes(range(6)), b"\x0a\x0b")
+
+    @pytest.fixture
+    def fusion(self):
+        return small_fusion(
+            base_fingerprint=self.MINE[0].hex(),
+            base_synthesis=self.MINE[1].hex(),
+            base_architecture="mbt2018-mean",
+        )
+
+    def test_its_own(self, fusion):
+        fusion.check_base(*self.MINE, 24)
+
+    @pytest.mark.parametrize("base", [(bytes(6), MINE[1]), (MINE[0], bytes(2))])
+    def test_another_one(self, fusion, base):
+        with pytest.raises(CheckpointError) as caught:
+            fusion.check_base(*base, 24)
+        assert "mbt2018-mean 000102030405/0a0b" in str(caught.value)
+        assert f"{base[0].hex()}/{base[1].hex()}" in str(caught.value)
+
+    def test_another_width(self, fusion):
+        with pytest.raises(CheckpointError, match="has 192 channels"):
+            fusion.check_base(*self.MINE, 192)
+
+    def test_no_record_accepts_any(self):
+        small_fusion().check_base(*self.MINE, 24)
+        small_fusion(base_fingerprint=self.MINE[0].hex()).check_base(self.MINE[0], b"zz", 24)
