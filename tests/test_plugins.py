@@ -17,6 +17,7 @@ from compressai_gen.errors import UnknownNameError
 from compressai_gen.plugins import Host, PluginWarning
 from compressai_gen.registry import KINDS
 
+BUILT_IN = {"core", "cheng2020-vbr", "hific", "latent-fusion"}
 GOOD = """
     @hookimpl
     def register_metrics(register):
@@ -172,7 +173,7 @@ def test_unknown_choice_suggests_the_nearest(install, load):
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(None, {"core", "cheng2020-vbr"}), ("", set()), ("core", {"core"}), (" core, ", {"core"})],
+    [(None, BUILT_IN), ("", set()), ("core", {"core"}), (" core, ", {"core"})],
 )
 def test_environment_variable_chooses(value, expected, monkeypatch):
     monkeypatch.setattr(plugins, "_host", None)
@@ -195,7 +196,7 @@ def test_built_in_plugins_load_in_silence(monkeypatch):
         host = plugins.host()
     assert not [str(w.message) for w in warned if issubclass(w.category, PluginWarning)]
     built_in = {p.name: p for p in host.plugins if p.distribution == "compressai-gen"}
-    assert set(built_in) == {"core", "cheng2020-vbr"}
+    assert set(built_in) == BUILT_IN
 
 
 @pytest.mark.parametrize("kind", KINDS)

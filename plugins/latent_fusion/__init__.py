@@ -1,0 +1,1 @@
+"""Latent fusion: a distortion-perception dial on any CompressAI codec."""

@@ -1,0 +1,102 @@
+"""The dial at decoding: ``cgen decompress photo.cgen out.png --tau 0.3``."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from torch import Tensor
+
+from compressai_gen.codec.enhancers import DecodedLatents
+from compressai_gen.errors import CheckpointError
+from diffusers_codec.models.latent_fusion import LatentFusionModel
+from diffusers_codec.pipelines.latent_fusion.sampling import (
+    check_tau,
+    default_scheduler,
+    mix,
+    sample,
+)
+
+EMBEDDED = Path(__file__).parent / "checkpoint"
+
+
+class LatentFusionEnhancer:
+    """Latent fusion on the files of any CompressAI model, for which there is a D.
+
+    .. code-block:: none
+
+        file ─► y_hat ─► D, ten DDIM steps ─► y_tilde ─► (1 - tau^2) y_tilde + tau^2 y_hat ─► g_s
+
+    The latents are sampled once (mode "cached"), and the last ones are kept: the same file at
+    another tau costs one synthesis.
+    """
+
+    def enhance(
+        self, decoded: DecodedLatents, tau: float = 0.0, steps: int = 10, fusion: str | None = None
+    ) -> Tensor:
+        """The picture between D's (tau = 0) and the codec's own (tau = 1), (1, 3, 16 h, 16 w).
+
+        Raises:
+            OptionError: tau or steps out of range.
+            CheckpointError: there is no D for the checkpoint that wrote the file.
+        """
+        if check_tau(tau) == 1:
+            return decoded.synthesize()
+        folder = module_folder(decoded, fusion)
+        return decoded.synthesize(mix(sampled(Latents(decoded), folder, steps), decoded.y_hat, tau))
+
+
+class Latents:
+    """Decoded latents that compare by the file they came from, to be found again."""
+
+    def __init__(self, decoded: DecodedLatents) -> None:
+        header, y_hat = decoded.header, decoded.y_hat
+        self.decoded = decoded
+        names = header.fingerprint, decoded.synthesis, header.symbols_crc, decoded.seed
+        self.key = (*names, decoded.quality, y_hat.shape, y_hat.device)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Latents) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@lru_cache(maxsize=1)
+def sampled(latents: Latents, folder: Path, steps: int) -> Tensor:
+    """y_tilde of a file."""
+    decoded, fusion = latents.decoded, module(folder, str(latents.decoded.y_hat.device))
+    fusion.check_base(decoded.header.fingerprint, decoded.synthesis, decoded.y_hat.shape[1])
+    return sample(
+        fusion,
+        default_scheduler(),
+        decoded.y_hat,
+        seed=decoded.seed,
+        quality=decoded.quality,
+        num_inference_steps=steps,
+    )
+
+
+@lru_cache(maxsize=1)
+def module(folder: Path, device: str) -> LatentFusionModel:
+    """The fusion module in a folder, or on the Hub."""
+    return LatentFusionModel.from_pretrained(folder).to(device).eval()
+
+
+def module_folder(decoded: DecodedLatents, given: str | None) -> Path:
+    """Where the D for these latents lies.
+
+    Raises:
+        CheckpointError: if none was given and the embedded one is for another checkpoint.
+    """
+    if given is not None:
+        return Path(given)
+    config = LatentFusionModel.load_config(EMBEDDED) if EMBEDDED.exists() else {}
+    own = config.get("base_fingerprint"), config.get("base_synthesis")
+    if own != (decoded.header.fingerprint.hex(), decoded.synthesis.hex()):
+        raise CheckpointError(
+            f"no fusion module for {decoded.codec} {decoded.header.fingerprint.hex()} ships with "
+            f"the package: give one with --fusion FOLDER, or train it with "
+            f"`cgen train latent-fusion --base CHECKPOINT`"
+        )
+    return EMBEDDED

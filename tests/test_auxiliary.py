@@ -1,0 +1,67 @@
+"""The auxiliary encoder: a base's analysis transform in the zoo, for training alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from compressai_gen_plugins.latent_fusion.auxiliary import AuxiliaryEncoder
+from compressai_gen_plugins.latent_fusion.plugin import BASES
+from small_models import ARCHITECTURES, OURS, small_model
+
+import compressai_gen  # noqa: F401  (fills the zoo)
+from compressai_gen.checkpoints import build_model, load_model, save_model
+from compressai_gen.errors import CheckpointError, OptionError
+
+WITHOUT_FACTORY = ("cheng2020-anchor-checkerboard", "elic2022-official")
+
+
+def from_zoo(base: str):
+    from compressai.zoo import image_models
+
+    return image_models[f"{base}-aux"]
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_every_base_has_one_in_the_zoo(base: str):
+    small = base in OURS or base in WITHOUT_FACTORY
+    encoder = from_zoo(base)(1, **(ARCHITECTURES[base] if small else {}))
+    assert isinstance(encoder, AuxiliaryEncoder)
+    assert encoder.base == base
+    x = torch.rand(1, 3, 64, 64)
+    assert encoder(x).shape[-2:] == (4, 4)
+
+
+@pytest.mark.parametrize("base", ["mbt2018", "cheng2020-anchor-vbr", "hific"])
+def test_it_starts_as_a_copy_of_its_base(base: str):
+    model, x = small_model(base), torch.rand(1, 3, 64, 64)
+    encoder = AuxiliaryEncoder.from_base(model).eval()
+    assert torch.equal(encoder(x), model.g_a(x))
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.zero_()
+    assert model.g_a(x).abs().max() > 0
+
+
+def test_saved_and_loaded_also_in_half_precision(tmp_path):
+    encoder = AuxiliaryEncoder.from_base(small_model("mbt2018-mean")).eval()
+    arguments = {"base": encoder.base, "arguments": encoder.arguments}
+    x = torch.rand(1, 3, 64, 64)
+    for half in (False, True):
+        folder = tmp_path / f"{half}"
+        save_model(encoder, folder, architecture="mbt2018-mean-aux", arguments=arguments, half=half)
+        loaded = load_model(folder)
+        torch.testing.assert_close(loaded(x), encoder(x), atol=0.02 * half, rtol=0.02 * half)
+        again = from_zoo("mbt2018-mean")(checkpoint=folder)
+        assert torch.equal(again(x), loaded(x))
+    with pytest.raises(CheckpointError, match="no auxiliary encoder of mbt2018"):
+        from_zoo("mbt2018")(checkpoint=folder)
+
+
+def test_it_writes_no_files():
+    encoder = build_model(
+        "mbt2018-mean-aux", {"base": "mbt2018-mean", "arguments": {"N": 8, "M": 8}}
+    )
+    with pytest.raises(OptionError, match="training only: compress with mbt2018-mean"):
+        encoder.compress(torch.rand(1, 3, 64, 64))
+    with pytest.raises(OptionError, match="checkpoint=FOLDER"):
+        AuxiliaryEncoder.from_state_dict({})

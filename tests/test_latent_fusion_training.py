@@ -1,0 +1,204 @@
+"""Training latent fusion: both stages through the command, what the losses are, bad settings."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from cgen_command import assert_one_line
+from cgen_command import cgen as cgen
+from cgen_command import checkpoints as checkpoints
+from cgen_command import work as work
+from compressai_gen_plugins.latent_fusion.auxiliary import AuxiliaryEncoder
+from compressai_gen_plugins.latent_fusion.recipe import LATENT_FUSION
+from compressai_gen_plugins.latent_fusion.tasks import (
+    AuxiliaryTask,
+    Base,
+    FusionTask,
+    PictureLoss,
+    Trained,
+    latent_statistics,
+)
+from PIL import Image
+from small_fusion import small_fusion
+from small_models import picture, small_model
+from toys import DEFAULT, exported, pixels
+
+from compressai_gen.checkpoints import load_model
+from compressai_gen.errors import MissingWeightsError, OptionError
+from compressai_gen.losses.loading import load_loss
+from diffusers_codec.models.latent_fusion import LatentFusionModel
+
+SMALL = ("--argument", "width=8", "--argument", "units=1")
+TINY = ("--loss", "mse", "--crop", 64, "--batch-size", 2, *SMALL)
+
+
+@pytest.fixture
+def photos(work):
+    (work / "photos").mkdir()
+    Image.fromarray(pixels(80, 90)).save(work / "photos" / "a.png")
+    return work / "photos"
+
+
+def test_both_stages_and_the_dial(cgen, photos, checkpoints):
+    """From a folder of pictures and a codec to a module that decodes the codec's files."""
+    train = ("train", "latent-fusion", "--data", photos, "--base", checkpoints / DEFAULT, *TINY)
+    status, _, err = cgen(*train, "--out", "run", "--steps", 3)
+    assert status == 0, err
+    assert "--tau 0.3 --fusion run/checkpoint" in err
+    fusion = LatentFusionModel.from_pretrained("run/checkpoint")
+    assert fusion.config.rate_points == 10
+    assert fusion.config.base_architecture == DEFAULT
+    assert fusion.latent_std.std() > 0
+    encoder = load_model("run/auxiliary/checkpoint")
+    untrained = load_model(checkpoints / DEFAULT)
+    assert not torch.equal(encoder.g_a[0].conv1.weight, untrained.g_a[0].conv1.weight)
+    assert cgen("compress", "photo.png")[0] == 0
+    dial = ("--tau", 0, "--fusion", "run/checkpoint")
+    status, _, err = cgen("decompress", "photo.cgen", "out.png", *dial)
+    assert status == 0, err
+    other = ("train", "latent-fusion", "--data", photos, "--base", checkpoints / "mbt2018", *TINY)
+    assert_one_line(cgen(*other, "--out", "run", "--steps", 5), "run holds a run with base")
+
+
+def test_a_finished_first_stage_is_not_repeated(cgen, photos, checkpoints):
+    train = ("train", "latent-fusion", "--data", photos, "--base", checkpoints / "mbt2018", *TINY)
+    assert cgen(*train, "--out", "run", "--steps", 1)[0] == 0
+    status, _, err = cgen(*train, "--out", "run", "--steps", 2)
+    assert status == 0
+    assert "mbt2018-aux" not in err
+    assert torch.load("run/state.pt", weights_only=True)["step"] == 2
+
+
+def test_the_ablation_variants(cgen, photos, checkpoints):
+    train = ("train", "latent-fusion", "--data", photos, "--base", checkpoints / DEFAULT, *TINY)
+    assert cgen(*train, "--out", "one", "--steps", 2, "--preset", "variant-1")[0] == 0
+    assert not list(photos.parent.glob("one/auxiliary"))
+    assert cgen(*train, "--out", "two", "--steps", 2, "--preset", "variant-2")[0] == 0
+    before, after = load_model(checkpoints / DEFAULT), load_model("two/codec")
+    assert not torch.equal(before.g_s[0].conv1.weight, after.g_s[0].conv1.weight)
+    assert torch.equal(before.g_a[0].conv1.weight, after.g_a[0].conv1.weight)
+    recorded = json.loads((photos.parent / "two/checkpoint/config.json").read_text())
+    original = json.loads((photos.parent / "one/checkpoint/config.json").read_text())
+    assert recorded["base_fingerprint"] == original["base_fingerprint"]
+    assert recorded["base_synthesis"] != original["base_synthesis"]
+
+
+def test_missing_weights_of_the_loss_are_told(cgen, photos, checkpoints, monkeypatch):
+    monkeypatch.delenv("COMPRESSAI_GEN_WEIGHTS", raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(photos))
+    train = ("train", "latent-fusion", "--data", photos, "--base", checkpoints / DEFAULT)
+    result = cgen(*train, "--out", "run", "--loss", "lpips-vgg")
+    assert_one_line(result, "lpips-vgg", "COMPRESSAI_GEN_WEIGHTS")
+    with pytest.raises(MissingWeightsError):
+        load_loss("lpips-alex")
+
+
+def tasks(target_weight=1.0, noise_target="y_hat", architecture=DEFAULT, levels=10):
+    model = small_model(architecture)
+    fusion = small_fusion(16, rate_points=levels)
+    base, loss = Base(model, levels), PictureLoss("mse", 0.5)
+    encoders = [AuxiliaryEncoder.from_base(small_model(architecture, seed=1)) for _ in range(2)]
+    first = AuxiliaryTask(encoders[0], base, loss, quantize=False)
+    options = {"target_weight": target_weight, "noise_target": noise_target}
+    return first, FusionTask(Trained(fusion), encoders[1], base, loss, **options)
+
+
+def test_the_losses_are_those_of_the_paper():
+    """Equation 2, with L = MSE plus half an MSE, and the base without gradients."""
+    torch.manual_seed(0)
+    _, task = tasks(target_weight=3.0)
+    losses = task.train()(torch.rand(2, 3, 64, 64))
+    columns = losses.columns
+    expected = 1.5 * columns["squared error"] + 3 * columns["target error"]
+    torch.testing.assert_close(columns["loss"], expected)
+    torch.testing.assert_close(losses.loss, expected.mean())
+    losses.loss.backward()
+    assert all(p.grad is not None for p in task.model.fusion.sample_units.parameters())
+    assert all(p.grad is None for p in task.base.parameters())
+    assert all(p.grad is None for p in task.encoder.parameters())
+    assert not task.base.model.training
+
+
+@pytest.mark.parametrize("target", ["y_hat", "y_bar"])
+def test_what_is_noised(target):
+    _, task = tasks(noise_target=target)
+    task.alphas.fill_(1.0)  # no noise: y_t is the signal
+    y_hat, y_bar = torch.zeros(2, 16, 4, 4), torch.ones(2, 16, 4, 4)
+    noisy, fraction = task.noised(y_hat, y_bar)
+    assert torch.equal(noisy, y_bar if target == "y_bar" else y_hat)
+    assert ((fraction > 0) & (fraction <= 1)).all()
+    task.alphas.fill_(0.0)
+    assert task.noised(y_hat, y_bar)[0].std() > 0.5
+
+
+def test_without_diffusion_d_sees_noise_alone():
+    _, task = tasks()
+    noisy, fraction = task.noised(torch.full((2, 16, 4, 4), 9.0), None)
+    assert abs(noisy.mean()) < 1
+    assert fraction.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "levels"), [(DEFAULT, 10), ("mbt2018-mean-vbr", 8), ("cheng2020-anchor", None)]
+)
+def test_the_decoded_latent_is_the_one_in_files(architecture, levels):
+    """What D learns from is what decoding the file gives; a step off where context is serial."""
+    from compressai_gen.codec import ModelCodec
+
+    model = exported(architecture)
+    base, x = Base(model, levels), picture()
+    quality = None if levels is None else torch.tensor([5.0])
+    y_hat = base.decoded(x, quality)
+    codec = ModelCodec(model, architecture)
+    data = codec.compress(x[0], quality=None if levels is None else 5.0)
+    difference = (y_hat - codec.decode_latents(data).y_hat).abs()
+    assert difference.max() < (1.01 if architecture == "cheng2020-anchor" else 0.05)
+    assert y_hat.std() > 0.5
+
+
+def test_rounded_targets():
+    base = Base(small_model(DEFAULT), 10)
+    y, quality = torch.randn(2, 16, 4, 4), torch.tensor([0.0, 9.0])
+    steps = base.model.y_gain.gain(quality)
+    rounded = base.quantized(y, quality)
+    torch.testing.assert_close(rounded * steps, (y * steps).round(), atol=1e-4, rtol=0)
+    assert torch.equal(Base(small_model("mbt2018-mean"), None).quantized(y, None), y.round())
+
+
+def test_statistics_are_those_of_the_latents():
+    base = Base(small_model("mbt2018-mean"), None)
+    batches = [torch.rand(1, 3, 64, 64) for _ in range(3)]
+    mean, std = latent_statistics(base, batches)
+    latents = torch.cat([base.decoded(x, None) for x in batches])
+    torch.testing.assert_close(mean, latents.mean((0, 2, 3)))
+    assert (std > 0).all()
+
+
+def test_both_tasks_learn():
+    """A few steps on one batch lower what they minimise."""
+    torch.manual_seed(0)
+    x = torch.nn.functional.interpolate(torch.rand(2, 3, 8, 8), scale_factor=8, mode="bilinear")
+    for task in tasks():
+        optimizer = torch.optim.Adam(task.model.parameters(), 3e-3)
+        losses = []
+        for _ in range(30):
+            torch.manual_seed(1)  # the same noise and rate points
+            loss = task.train()(x).loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss.detach()))
+        assert losses[-1] < 0.8 * losses[0], task.name
+
+
+def test_settings_that_cannot_be():
+    recipe = LATENT_FUSION.preset()
+    with pytest.raises(OptionError, match="noise target 'z': give one of y_hat, y_bar"):
+        recipe.replace(noise_target="z").check()
+    with pytest.raises(OptionError, match="auxiliary share 1"):
+        recipe.replace(auxiliary_share=1.0).check()
+    paper = LATENT_FUSION.preset("paper")
+    assert (paper.batch_size, paper.crop, paper.learning_rate, paper.decay) == (32, 256, 5e-5, 0.0)
+    assert (paper.noise_target, paper.fidelity, paper.muon) == ("y_hat", 0.0, 0.0)
