@@ -27,7 +27,7 @@ class RegisterZooModel(Protocol):
         target: str,
         *,
         architecture: str,
-        qualities: tuple[float, float],
+        qualities: tuple[float, float] | None,
         variable_rate: bool = False,
         checkpoint: str | None = None,
         help: str = "",

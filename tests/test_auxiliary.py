@@ -6,7 +6,8 @@ import pytest
 import torch
 from compressai_gen_plugins.latent_fusion.auxiliary import AuxiliaryEncoder
 from compressai_gen_plugins.latent_fusion.plugin import BASES
-from small_models import ARCHITECTURES, OURS, small_model
+from compressai_gen_plugins.latent_fusion.tasks import Base
+from small_models import ARCHITECTURES, OURS, picture, small_model
 
 import compressai_gen  # noqa: F401  (fills the zoo)
 from compressai_gen.checkpoints import build_model, load_model, save_model
@@ -35,11 +36,25 @@ def test_every_base_has_one_in_the_zoo(base: str):
 def test_it_starts_as_a_copy_of_its_base(base: str):
     model, x = small_model(base), torch.rand(1, 3, 64, 64)
     encoder = AuxiliaryEncoder.from_base(model).eval()
-    assert torch.equal(encoder(x), model.g_a(x))
+    assert torch.equal(encoder(x), model.g_a(x) * encoder.scale)
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.zero_()
     assert model.g_a(x).abs().max() > 0
+
+
+def test_it_starts_in_the_domain_of_the_synthesis():
+    """A variable-rate base learns gains whose product is not 1; at a fine step y_hat is y_bar."""
+    model = small_model("cheng2020-anchor-vbr")
+    torch.nn.init.normal_(model.y_gain.log2_gain, mean=6.0)
+    torch.nn.init.normal_(model.y_gain.log2_inverse_gain, mean=-6.0)
+    x = picture()
+    encoder, base = AuxiliaryEncoder.from_base(model), Base(model, 10)
+    y_hat = base.decoded(x, torch.tensor([9.0]))
+    step = model.y_gain.inverse_gain(torch.tensor([9.0]))
+    assert ((encoder(x) - y_hat).abs() <= 0.51 * step).all()
+    assert (model.g_a(x) - y_hat).abs().max() > 10 * step.max()
+    assert AuxiliaryEncoder.from_base(small_model("mbt2018")).scale.item() == 1
 
 
 def test_saved_and_loaded_also_in_half_precision(tmp_path):

@@ -147,6 +147,8 @@ def test_zoo_lists_ours_the_stock_models_and_strangers(run_python):
     assert rows["mbt2018-mean"]["qualities"] == [1, 8]
     assert rows["cheng2020-attn"]["qualities"] == [1, 6]
     assert "to download" in rows["mbt2018-vbr"]["weights"]
+    assert rows["elic2022-official"]["qualities"] is None
+    assert rows["cheng2020-anchor-checkerboard"]["plugin"] == "compressai"
 
 
 def test_autoload(monkeypatch, tmp_path, capsys, run_python):

@@ -161,9 +161,9 @@ def test_the_decoded_latent_is_the_one_in_files(architecture, levels):
 def test_rounded_targets():
     base = Base(small_model(DEFAULT), 10)
     y, quality = torch.randn(2, 16, 4, 4), torch.tensor([0.0, 9.0])
-    steps = base.model.y_gain.gain(quality)
+    steps = base.model.y_gain.inverse_gain(quality)
     rounded = base.quantized(y, quality)
-    torch.testing.assert_close(rounded * steps, (y * steps).round(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(rounded / steps, (y / steps).round(), atol=1e-4, rtol=0)
     assert torch.equal(Base(small_model("mbt2018-mean"), None).quantized(y, None), y.round())
 
 

@@ -1,6 +1,6 @@
 """Decompress .cgen files to pictures.
 
-cgen decompress photo.cgen              writes photo.png beside it
+cgen decompress photo.cgen              writes photo.png beside it (--force over one that is there)
 cgen decompress photo.cgen out.webp     the format follows the name; - is standard input or output
 cgen decompress small/ -o pictures/     several files and folders into a folder
 """

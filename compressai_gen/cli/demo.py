@@ -36,6 +36,13 @@ def run(args: argparse.Namespace) -> None:
     print(f"{args.out / 'photo.png'}: {photo.width}x{photo.height} pixels\n")
     print(demo.table(photo, rates))
     print(_next_steps(sheet, rates[len(rates) // 2].file))
+    low = rates[(len(rates) - 1) // 2].file  # less is in it, more is left to the dial
+    turned = demo.turn(codec, photo, low)
+    if turned:
+        dial = args.out / "dial.png"
+        demo.write_picture(demo.dial_sheet(photo, turned), dial)
+        print(_dial_steps(dial, low))
+        print(*(f"{each.file.name}: {demo.qualities(each)}" for each in turned), sep="\n")
 
 
 def _next_steps(sheet: Path, file: Path) -> str:
@@ -46,3 +53,10 @@ The .cgen files are complete; try, with photographs of your own:
   cgen decompress {file} again.png
   cgen compress PHOTO photo.cgen --bpp 0.3
   cgen evaluate FOLDER --quality 0,3,6,9 --baselines jpeg,webp --out results.json"""
+
+
+def _dial_steps(sheet: Path, file: Path) -> str:
+    return f"""
+The same file also decodes to other balances of numbers and looks. Tau 1 is the codec's own picture,
+tau 0 the farthest from it: look at {sheet}, and try
+  cgen decompress {file} again.png --tau 0.3"""

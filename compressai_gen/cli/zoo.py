@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from compressai_gen.checkpoints import known
+from compressai_gen.checkpoints import architecture_names, known
 from compressai_gen.plugins import registry
 from compressai_gen.registry import Entry
 
@@ -19,13 +19,14 @@ class Row:
 
     Attributes:
         plugin: who registered it; "compressai" for the stock models.
-        qualities: lowest and highest; real numbers between them if `variable_rate`.
+        qualities: lowest and highest; real numbers between them if `variable_rate`; None for an
+            architecture of CompressAI that its zoo has no factory for.
         weights: "embedded", "to download (m of n cached)" by ``pretrained=True``, or "none".
     """
 
     name: str
     plugin: str
-    qualities: tuple[float, float]
+    qualities: tuple[float, float] | None
     variable_rate: bool
     weights: str
 
@@ -39,14 +40,19 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps([asdict(row) for row in rows], indent=2))
         return
-    print(f"{'name':<31}{'plugin':<15}{'quality':<10}weights")
+    print(f"{'name':<35}{'plugin':<15}{'quality':<10}weights")
     for row in rows:
-        low, high = row.qualities
-        span = f"{low:g}..{high:g}" if row.variable_rate else f"{low:g}-{high:g}"
-        print(f"{row.name:<31}{row.plugin:<15}{span:<10}{row.weights}")
+        print(f"{row.name:<35}{row.plugin:<15}{_span(row):<10}{row.weights}")
     print(
         "\na..b: any real quality from a to b by one set of weights; a-b: one set for each integer"
     )
+
+
+def _span(row: Row) -> str:
+    if row.qualities is None:
+        return "-"
+    low, high = row.qualities
+    return f"{low:g}..{high:g}" if row.variable_rate else f"{low:g}-{high:g}"
 
 
 def _registered() -> list[Row]:
@@ -72,7 +78,8 @@ def _stock() -> list[Row]:
         urls = (image_vbr if vbr else image).model_urls.get(name, {})
         qualities = (0, 7) if vbr else (min(cfgs, default=1), max(cfgs, default=8))
         rows.append(Row(name, "compressai", qualities, vbr, _weights(urls)))
-    return rows
+    without_factory = sorted(set(architecture_names()).difference(image_models))
+    return rows + [Row(name, "compressai", None, False, "none") for name in without_factory]
 
 
 def _weights(urls: dict[str, Any]) -> str:

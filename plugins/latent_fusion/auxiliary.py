@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
+import torch
 from compressai.models import CompressionModel
 from compressai_gen_plugins.latent_fusion.plugin import BASES
 from torch import Tensor
@@ -19,6 +20,7 @@ from compressai_gen.checkpoints import (
     load_model,
 )
 from compressai_gen.errors import CheckpointError, OptionError
+from compressai_gen.models.variable_rate import VariableRateModel
 
 
 class AuxiliaryEncoder(CompressionModel):
@@ -26,22 +28,30 @@ class AuxiliaryEncoder(CompressionModel):
 
     .. code-block:: none
 
-        x ─► g_a' ─► y_bar ─► (Q) ─► g_s (frozen) ─► x_bar       loss: L(x, x_bar) alone
+        x ─► g_a' ─► ×scale ─► y_bar ─► (Q) ─► g_s (frozen) ─► x_bar       loss: L(x, x_bar) alone
 
     It has the structure of the base's ``g_a`` and starts from its weights (Zhou et al., AAAI 2025,
     Fig. 2 b). Trained for a perceptual loss where the base was trained for distortion, and the
     other way round, its y_bar is what the fusion network learns to produce from y_hat. Its latents
     have no entropy model: there is nothing to write a file with.
 
+    ``scale`` is 1 but for a variable-rate base, whose gains are part of its analysis: what reaches
+    its ``g_s`` is y times gain times inverse gain, and that product, at the highest rate, is the
+    scale.
+
     Args:
         base: zoo name of the base architecture.
         arguments: constructor arguments of the base.
     """
 
+    scale: Tensor
+
     def __init__(self, base: str, arguments: dict[str, Any] | None = None) -> None:
         super().__init__()
         self.base, self.arguments = base, dict(arguments or {})
-        self.g_a = build_model(base, self.arguments).g_a
+        model = build_model(base, self.arguments)
+        self.g_a = model.g_a
+        self.register_buffer("scale", latent_scale(model))
 
     @classmethod
     def from_base(cls, model: CompressionModel) -> AuxiliaryEncoder:
@@ -52,6 +62,7 @@ class AuxiliaryEncoder(CompressionModel):
         """
         encoder = cls(architecture_of(model), constructor_arguments(model))
         encoder.g_a = copy.deepcopy(model.g_a).requires_grad_(True)
+        encoder.scale = latent_scale(model)
         return encoder
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,7 +70,7 @@ class AuxiliaryEncoder(CompressionModel):
 
         It is not quantised: the target of a regression need not be codable.
         """
-        return self.g_a(x)
+        return self.g_a(x) * self.scale
 
     def compress(self, *_: Any, **__: Any) -> NoReturn:
         """Raises OptionError: there is no entropy model."""
@@ -71,6 +82,15 @@ class AuxiliaryEncoder(CompressionModel):
     def from_state_dict(cls, state_dict: Any) -> NoReturn:
         """Raises OptionError: the tensors of g_a do not tell the base."""
         raise OptionError("an auxiliary encoder is loaded from its folder, with checkpoint=FOLDER")
+
+
+@torch.no_grad()
+def latent_scale(model: CompressionModel) -> Tensor:
+    """From the output of ``g_a`` to the input of ``g_s``, shape (M, 1, 1), or a plain 1."""
+    if not isinstance(model, VariableRateModel):
+        return torch.ones(1, 1, 1)
+    top = torch.tensor([model.levels - 1.0], device=model.y_gain.log2_gain.device)
+    return (model.y_gain.gain(top) * model.y_gain.inverse_gain(top))[0]
 
 
 def auxiliary_encoder(

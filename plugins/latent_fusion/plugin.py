@@ -58,7 +58,7 @@ def register_zoo_models(register: RegisterZooModel) -> None:
             f"{base}-aux",
             f"{HERE}.auxiliary:FACTORIES.{base.replace('-', '_')}",
             architecture=f"{HERE}.auxiliary:AuxiliaryEncoder",
-            qualities=(0, 9),
+            qualities=None,
             help=f"auxiliary encoder of {base}, for training latent fusion only",
         )
 
@@ -94,3 +94,12 @@ def register_recipes(register: RegisterRecipe) -> None:
         option("quantize_target", bool, False, "round the auxiliary encoder's latent"),
     )
     register("latent-fusion", f"{HERE}.recipe:LATENT_FUSION", options=options)
+
+
+@hookimpl
+def register_commands(register: Register) -> None:
+    register(
+        "fusion-study",
+        f"{HERE}.study",
+        help="the latent fusion paper's checks: steps, dial, seeds, feature residual",
+    )

@@ -78,8 +78,9 @@ class Base(nn.Module):
     def quantized(self, y: Tensor, quality: Tensor | None) -> Tensor:
         """A latent of ``g_s`` rounded at its rate point; gradients pass straight through."""
         if isinstance(self.model, VariableRateModel) and quality is not None:
-            gained = y * self.model.y_gain.gain(quality)
-            return self.model.ungained(round_ste(gained), quality)
+            return self.model.ungained(
+                round_ste(y / self.model.y_gain.inverse_gain(quality)), quality
+            )
         return round_ste(y)
 
     def train(self, mode: bool = True) -> Base:
