@@ -1,7 +1,8 @@
 """A first look without any download: one photograph at several rates, beside JPEG at the same size.
 
 The photograph ships inside scikit-image's wheel. Every figure comes from a file in the output
-folder: the ``.cgen`` files, what they decode to, and the JPEG files they are compared with.
+folder: the ``.cgen`` files, what they decode to, and the JPEG files they are compared with. Where
+an enhancer turns the codec's files between distortion and perception, one is shown at several tau.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import io
 import math
 import time
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressai_gen.bitstream.files import read_file, write_file
+from compressai_gen.errors import CheckpointError, OptionError
 from compressai_gen.evaluation.classic import CLASSIC
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from compressai_gen.codec import Codec
 
 JPEG_QUALITIES = range(1, 96)
+TAUS = (0.0, 0.5, 1.0)
 CROP, ZOOM, CAPTION, GAP = 160, 2, 40, 6  # pixels of the picture, and of the sheet
 
 
@@ -52,6 +55,25 @@ class Shown:
     jpeg_size: int
     jpeg_picture: Image
     jpeg_psnr: float
+
+
+@dataclass(frozen=True)
+class Turned:
+    """One position of the dial between distortion and perception, of one file.
+
+    Attributes:
+        tau: what the file was decoded with.
+        file: the picture.
+        picture: likewise.
+        psnr: dB.
+        lpips: LPIPS-squeeze; None without its weights on this machine.
+    """
+
+    tau: float
+    file: Path
+    picture: Image
+    psnr: float
+    lpips: float | None
 
 
 def sample_photo() -> Image:
@@ -97,6 +119,41 @@ def show(codec: Codec, photo: Image, quality: float | None, folder: Path) -> Sho
     )
 
 
+def turn(codec: Codec, photo: Image, file: Path) -> list[Turned]:
+    """Decode one file at several tau, into ``q<quality>-tau<tau>.png`` beside it.
+
+    Nothing if no enhancer here makes such pictures of this codec's files.
+    """
+    from compressai_gen.codec import ModelCodec
+
+    if not isinstance(codec, ModelCodec):  # enhancers work on the latents of models
+        return []
+    data = read_file(file)
+    try:
+        pictures = [codec.decompress(data, tau=tau) for tau in TAUS]
+    except (CheckpointError, OptionError):  # no module for this checkpoint, or no enhancer
+        return []
+    turned = []
+    for tau, picture, distance in zip(TAUS, pictures, _lpips(photo, pictures), strict=True):
+        out = file.with_name(f"{file.stem}-tau{tau:g}.png")
+        write_picture(picture, out)
+        turned.append(Turned(tau, out, picture, psnr(photo, picture), distance))
+    return turned
+
+
+def _lpips(original: Image, pictures: Sequence[Image]) -> list[float | None]:
+    """LPIPS-squeeze of each picture; None where its weights are missing or they are too small."""
+    from compressai_gen.evaluation.measure import load_metrics
+    from compressai_gen.images import to_tensor
+
+    metrics, _ = load_metrics(["lpips-squeeze"])
+    for metric in metrics.values():
+        if min(original.size) >= metric.minimum_side:
+            x = to_tensor(original)
+            return [metric(x, to_tensor(picture)) for picture in pictures]
+    return [None] * len(pictures)
+
+
 def jpeg_of_size(photo: Image, size: int) -> bytes:
     """The best JPEG of at most `size` bytes; the smallest there is if none is that small."""
     compress = CLASSIC["jpeg"].compress
@@ -140,20 +197,44 @@ def table(photo: Image, rates: Sequence[Shown]) -> str:
 
 def side_by_side(photo: Image, rates: Sequence[Shown]) -> Image:
     """Details of original, codec and JPEG at the same size, a row a rate, with captions."""
-    from PIL import Image as pil
-
-    across, down = CROP * ZOOM + GAP, CROP * ZOOM + CAPTION
-    sheet = pil.new("RGB", (3 * across - GAP, len(rates) * down), "white")
     pixels = photo.width * photo.height
-    for row, rate in enumerate(rates):
-        columns = (
-            (photo, f"original\n{photo.width}x{photo.height}"),
+    return _sheet(
+        [
+            (photo, _original(photo)),
             (rate.picture, _caption(rate.file.name, rate.size, pixels, rate.psnr)),
             (rate.jpeg_picture, _caption("JPEG", rate.jpeg_size, pixels, rate.jpeg_psnr)),
-        )
-        for column, (picture, caption) in enumerate(columns):
+        ]
+        for rate in rates
+    )
+
+
+def dial_sheet(photo: Image, turned: Sequence[Turned]) -> Image:
+    """Details of the original and of one file at several tau, with captions."""
+    cells = [(each.picture, f"tau {each.tau:g}\n{qualities(each)}") for each in turned]
+    return _sheet([[(photo, _original(photo)), *cells]])
+
+
+def qualities(turned: Turned) -> str:
+    """PSNR and, where it could be measured, LPIPS."""
+    lpips = "" if turned.lpips is None else f", LPIPS-squeeze {turned.lpips:.3f}"
+    return f"{turned.psnr:.2f} dB{lpips}"
+
+
+def _sheet(rows: Iterable[Sequence[tuple[Image, str]]]) -> Image:
+    """Details of pictures under their captions, in rows of one length."""
+    from PIL import Image as pil
+
+    grid = list(rows)
+    across, down = CROP * ZOOM + GAP, CROP * ZOOM + CAPTION
+    sheet = pil.new("RGB", (len(grid[0]) * across - GAP, len(grid) * down), "white")
+    for row, cells in enumerate(grid):
+        for column, (picture, caption) in enumerate(cells):
             _paste(sheet, (column * across, row * down), picture, caption)
     return sheet
+
+
+def _original(photo: Image) -> str:
+    return f"original\n{photo.width}x{photo.height}"
 
 
 def _caption(name: str, size: int, pixels: int, quality: float) -> str:

@@ -7,10 +7,14 @@ import math
 
 import numpy as np
 import pytest
+from data import needs, shared_data
 from PIL import Image
+from small_fusion import small_fusion
+from toys import DEFAULT, exported
 
 from compressai_gen import demo
 from compressai_gen.cli.main import main
+from compressai_gen.codec import ModelCodec
 from compressai_gen.evaluation.classic import CLASSIC
 
 
@@ -99,3 +103,67 @@ def test_psnr():
     black, grey = Image.new("RGB", (4, 4)), Image.new("RGB", (4, 4), (51, 51, 51))
     assert demo.psnr(black, grey) == pytest.approx(10 * math.log10(25))
     assert demo.psnr(black, black) == math.inf
+
+
+@pytest.fixture
+def dialled(monkeypatch, tmp_path):
+    """The default codec with small random weights, and a fusion module that ships for it."""
+    import compressai_gen_plugins.latent_fusion.enhancer as enhancer
+
+    from compressai_gen import codec
+
+    small = ModelCodec(exported(DEFAULT), DEFAULT)
+    bound = {"base_fingerprint": small.fingerprint.hex(), "base_synthesis": small.synthesis.hex()}
+    small_fusion(16, rate_points=10, **bound).save_pretrained(tmp_path / "module")
+    monkeypatch.setattr(enhancer, "EMBEDDED", tmp_path / "module")
+    monkeypatch.setattr(codec, "open_codec", lambda *args, **kwargs: small)
+    monkeypatch.setattr(demo, "JPEG_QUALITIES", range(1, 4))
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.asarray(demo.sample_photo())[:90, :100]).save("photo.png")
+    return small
+
+
+@pytest.mark.parametrize("lpips", [True, False])
+def test_demo_shows_the_dial(dialled, tmp_path, monkeypatch, capsys, lpips):
+    monkeypatch.setattr(demo, "_lpips", lambda _, pictures: [0.1 if lpips else None] * 3)
+    assert main(["demo", "--image", "photo.png", "--out", "there"]) == 0
+    out, text = tmp_path / "there", capsys.readouterr().out
+    file, photo = (out / "q3.cgen").read_bytes(), Image.open("photo.png")
+    for tau in ("0", "0.5", "1"):
+        picture = Image.open(out / f"q3-tau{tau}.png")
+        assert np.array_equal(picture, dialled.decompress(file, tau=float(tau)))
+        line = next(line for line in text.splitlines() if f"q3-tau{tau}.png" in line)
+        assert f"{demo.psnr(photo, picture):.2f} dB" in line
+        assert ("LPIPS-squeeze 0.100" in line) == lpips
+    assert np.array_equal(picture, Image.open(out / "q3.png"))  # tau 1 is the codec's own
+    assert not np.array_equal(picture, Image.open(out / "q3-tau0.png"))
+    assert Image.open(out / "dial.png").width > 1200
+    assert "cgen decompress there/q3.cgen again.png --tau 0.3" in text
+
+
+def test_demo_without_a_fusion_module_is_as_before(dialled, tmp_path, monkeypatch, capsys):
+    import compressai_gen_plugins.latent_fusion.enhancer as enhancer
+
+    monkeypatch.setattr(enhancer, "EMBEDDED", tmp_path / "nowhere")
+    assert main(["demo", "--image", "photo.png", "--out", "there"]) == 0
+    assert not [path for path in (tmp_path / "there").iterdir() if "tau" in path.name]
+    assert not (tmp_path / "there" / "dial.png").exists()
+    assert "tau" not in capsys.readouterr().out
+
+
+def test_lpips_of_the_dial_needs_its_weights(monkeypatch, tmp_path):
+    monkeypatch.delenv("COMPRESSAI_GEN_WEIGHTS", raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    photo = demo.sample_photo()
+    assert demo._lpips(photo, [photo, photo]) == [None, None]
+
+
+@needs("weights", "lpips")
+def test_lpips_of_the_dial(monkeypatch):
+    monkeypatch.setenv("COMPRESSAI_GEN_WEIGHTS", str(shared_data() / "weights"))
+    photo = demo.sample_photo()
+    same, grey = demo._lpips(photo, [photo, Image.new("RGB", photo.size, "grey")])
+    assert same == 0
+    assert grey > 0.3
+    tiny = Image.new("RGB", (31, 40))
+    assert demo._lpips(tiny, [tiny]) == [None]

@@ -41,8 +41,8 @@ def draw(reports: Sequence[Report], metric: str, against: str = RATE) -> Figure:
         if against != RATE:
             _write_rates(axes, xs, ys, rates)
             axes.set_title("at the points: rate [bits per pixel]", fontsize=8, loc="right")
-    axes.set_xlabel(_label(against))
-    axes.set_ylabel(_label(metric))
+    axes.set_xlabel(label(against))
+    axes.set_ylabel(label(metric))
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
@@ -54,7 +54,8 @@ def _column(report: Report, name: str) -> list[float]:
     return list(report.curve(name).values)
 
 
-def _label(name: str) -> str:
+def label(name: str) -> str:
+    """Of an axis: a metric's name, its unit, and a word where lower is better."""
     if name == RATE:
         return "rate [bits per pixel]"
     arrow = "" if higher_is_better(name) else ", lower is better \N{DOWNWARDS ARROW}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from compressai_gen.checkpoints.layout import locate
 from compressai_gen.codec.enhancers import DecodedLatents
 from compressai_gen.errors import CheckpointError
 from diffusers_codec.models.latent_fusion import LatentFusionModel
@@ -87,10 +88,11 @@ def module_folder(decoded: DecodedLatents, given: str | None) -> Path:
     """Where the D for these latents lies.
 
     Raises:
-        CheckpointError: if none was given and the embedded one is for another checkpoint.
+        CheckpointError: if none was given and the embedded one is for another checkpoint, or the
+            one given is not there.
     """
     if given is not None:
-        return Path(given)
+        return existing(given)
     config = LatentFusionModel.load_config(EMBEDDED) if EMBEDDED.exists() else {}
     own = config.get("base_fingerprint"), config.get("base_synthesis")
     if own != (decoded.header.fingerprint.hex(), decoded.synthesis.hex()):
@@ -100,3 +102,14 @@ def module_folder(decoded: DecodedLatents, given: str | None) -> Path:
             f"`cgen train latent-fusion --base CHECKPOINT`"
         )
     return EMBEDDED
+
+
+def existing(given: str) -> Path:
+    """The folder of a module, or of a pipeline around one, here or from the Hub ("org/name").
+
+    Raises:
+        CheckpointError: neither.
+    """
+    folder = Path(given).expanduser()
+    nested = folder / "fusion"
+    return nested if nested.is_dir() else locate(given)
