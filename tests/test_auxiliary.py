@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from compressai_gen_plugins.latent_fusion.auxiliary import AuxiliaryEncoder
-from compressai_gen_plugins.latent_fusion.plugin import BASES
-from compressai_gen_plugins.latent_fusion.tasks import Base
 from small_models import ARCHITECTURES, OURS, picture, small_model
 
 import compressai_gen  # noqa: F401  (fills the zoo)
 from compressai_gen.checkpoints import build_model, load_model, save_model
 from compressai_gen.errors import CheckpointError, OptionError
+from compressai_gen_plugins.latent_fusion.auxiliary import AuxiliaryEncoder
+from compressai_gen_plugins.latent_fusion.plugin import BASES
+from compressai_gen_plugins.latent_fusion.tasks import Base
 
 WITHOUT_FACTORY = ("cheng2020-anchor-checkerboard", "elic2022-official")
 

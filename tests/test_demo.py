@@ -109,7 +109,6 @@ def test_psnr():
 def dialled(monkeypatch, tmp_path):
     """The default codec with small random weights, and a fusion module that ships for it."""
     import compressai_gen_plugins.latent_fusion.enhancer as enhancer
-
     from compressai_gen import codec
 
     small = ModelCodec(exported(DEFAULT), DEFAULT)

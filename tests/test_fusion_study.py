@@ -12,8 +12,6 @@ from cgen_command import assert_one_line, names
 from cgen_command import cgen as cgen
 from cgen_command import checkpoints as checkpoints
 from cgen_command import work as work
-from compressai_gen_plugins.latent_fusion.study_figures import strongest
-from compressai_gen_plugins.latent_fusion.study_results import trend
 from data import needs, shared_data
 from PIL import Image
 from small_fusion import small_fusion
@@ -24,6 +22,8 @@ from compressai_gen.codec import ModelCodec
 from compressai_gen.codec.model_codec import synthesis_hash
 from compressai_gen.images import to_tensor
 from compressai_gen.metrics.psnr import PsnrRgb
+from compressai_gen_plugins.latent_fusion.study_figures import strongest
+from compressai_gen_plugins.latent_fusion.study_results import trend
 from diffusers_codec.models.compression_model import CompressionModelComponent
 from diffusers_codec.pipelines.latent_fusion import LatentFusionPipeline, default_scheduler
 

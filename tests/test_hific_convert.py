@@ -9,8 +9,6 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from compressai_gen_plugins.hific.convert import convert_hific, convert_ms_illm
-from compressai_gen_plugins.hific.keys import hific_state, ms_illm_state
 from published_hific import TINY, Reference, Sizes, hific_shapes, ms_illm_shapes, random_state
 from small_models import picture
 
@@ -19,6 +17,8 @@ from compressai_gen.cli.main import main
 from compressai_gen.codec.model_codec import ModelCodec
 from compressai_gen.errors import CheckpointError
 from compressai_gen.models.hific import Hific
+from compressai_gen_plugins.hific.convert import convert_hific, convert_ms_illm
+from compressai_gen_plugins.hific.keys import hific_state, ms_illm_state
 
 ARGS = {
     "likelihood_type": "gaussian",

@@ -12,8 +12,6 @@ from cgen_command import assert_one_line
 from cgen_command import cgen as cgen
 from cgen_command import checkpoints as checkpoints
 from cgen_command import work as work
-from compressai_gen_plugins.latent_fusion import enhancer
-from compressai_gen_plugins.latent_fusion.enhancer import LatentFusionEnhancer
 from PIL import Image
 from small_fusion import small_fusion
 from toys import DEFAULT
@@ -23,6 +21,8 @@ from compressai_gen.checkpoints import load_model
 from compressai_gen.codec import ModelCodec
 from compressai_gen.errors import CheckpointError, OptionError
 from compressai_gen.notes import SynthesisWarning
+from compressai_gen_plugins.latent_fusion import enhancer
+from compressai_gen_plugins.latent_fusion.enhancer import LatentFusionEnhancer
 from diffusers_codec.models.latent_fusion import LatentFusionModel
 
 

@@ -10,6 +10,14 @@ from cgen_command import assert_one_line
 from cgen_command import cgen as cgen
 from cgen_command import checkpoints as checkpoints
 from cgen_command import work as work
+from PIL import Image
+from small_fusion import small_fusion
+from small_models import picture, small_model
+from toys import DEFAULT, exported, pixels
+
+from compressai_gen.checkpoints import load_model
+from compressai_gen.errors import MissingWeightsError, OptionError
+from compressai_gen.losses.loading import load_loss
 from compressai_gen_plugins.latent_fusion.auxiliary import AuxiliaryEncoder
 from compressai_gen_plugins.latent_fusion.recipe import LATENT_FUSION
 from compressai_gen_plugins.latent_fusion.tasks import (
@@ -20,14 +28,6 @@ from compressai_gen_plugins.latent_fusion.tasks import (
     Trained,
     latent_statistics,
 )
-from PIL import Image
-from small_fusion import small_fusion
-from small_models import picture, small_model
-from toys import DEFAULT, exported, pixels
-
-from compressai_gen.checkpoints import load_model
-from compressai_gen.errors import MissingWeightsError, OptionError
-from compressai_gen.losses.loading import load_loss
 from diffusers_codec.models.latent_fusion import LatentFusionModel
 
 SMALL = ("--argument", "width=8", "--argument", "units=1")

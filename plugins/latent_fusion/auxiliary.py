@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 
 import torch
 from compressai.models import CompressionModel
-from compressai_gen_plugins.latent_fusion.plugin import BASES
 from torch import Tensor
 
 from compressai_gen.checkpoints import (
@@ -21,6 +20,7 @@ from compressai_gen.checkpoints import (
 )
 from compressai_gen.errors import CheckpointError, OptionError
 from compressai_gen.models.variable_rate import VariableRateModel
+from compressai_gen_plugins.latent_fusion.plugin import BASES
 
 
 class AuxiliaryEncoder(CompressionModel):

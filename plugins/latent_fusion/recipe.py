@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compressai_gen_plugins.latent_fusion.runs import FusionRecipes
-
 from compressai_gen.errors import OptionError
 from compressai_gen.training.recipe import Recipe
+from compressai_gen_plugins.latent_fusion.runs import FusionRecipes
 
 NOISE_TARGETS = ("y_hat", "y_bar")
 

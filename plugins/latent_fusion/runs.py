@@ -11,12 +11,11 @@ from compressai_gen.errors import CheckpointError, OptionError
 from compressai_gen.training.presets import choose_preset, remember
 
 if TYPE_CHECKING:
+    from compressai_gen.codec import ModelCodec
+    from compressai_gen.training.loop import Task, Trainer
     from compressai_gen_plugins.latent_fusion.auxiliary import AuxiliaryEncoder
     from compressai_gen_plugins.latent_fusion.recipe import FusionRecipe
     from compressai_gen_plugins.latent_fusion.tasks import Base
-
-    from compressai_gen.codec import ModelCodec
-    from compressai_gen.training.loop import Task, Trainer
     from diffusers_codec.models.latent_fusion import LatentFusionModel
 
 IDENTITY = (
@@ -139,10 +138,9 @@ class FusionRun:
 
     def train_auxiliary(self) -> AuxiliaryEncoder | None:
         """The first stage, unless it is finished, or not wanted."""
+        from compressai_gen.checkpoints import load_model, save_model
         from compressai_gen_plugins.latent_fusion.auxiliary import AuxiliaryEncoder
         from compressai_gen_plugins.latent_fusion.tasks import AuxiliaryTask
-
-        from compressai_gen.checkpoints import load_model, save_model
 
         recipe, folder = self.recipe, self.out / "auxiliary" / "checkpoint"
         if not recipe.diffusion:
@@ -202,9 +200,8 @@ class FusionRun:
 
     def fusion(self, base: Base, init: str | None) -> LatentFusionModel:
         """D, fresh or from ``init``, bound to the base."""
-        from compressai_gen_plugins.latent_fusion.tasks import latent_statistics
-
         from compressai_gen.training.data import PhotoCrops
+        from compressai_gen_plugins.latent_fusion.tasks import latent_statistics
         from diffusers_codec.models.latent_fusion import LatentFusionModel
 
         crops = PhotoCrops(self.data, self.recipe.crop, self.seed)

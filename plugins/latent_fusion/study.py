@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from compressai_gen_plugins.latent_fusion.study_checks import Bench, Measured
-    from compressai_gen_plugins.latent_fusion.study_dials import Dial
     from PIL.Image import Image
 
     from compressai_gen.evaluation.protocol import Dataset
     from compressai_gen.metrics.base import Metric
+    from compressai_gen_plugins.latent_fusion.study_checks import Bench, Measured
+    from compressai_gen_plugins.latent_fusion.study_dials import Dial
 
 METRICS = ("psnr-rgb", "lpips-squeeze")
 
@@ -54,14 +54,13 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         CodecError: whatever of the arguments cannot be used, before anything is measured.
     """
+    from compressai_gen.evaluation.measure import load_metrics
+    from compressai_gen.evaluation.protocol import Dataset
     from compressai_gen_plugins.latent_fusion.study_dials import (
         open_base,
         open_dial,
         parse_variants,
     )
-
-    from compressai_gen.evaluation.measure import load_metrics
-    from compressai_gen.evaluation.protocol import Dataset
 
     variants = parse_variants(args.variant)
     dataset = Dataset.collect(args.pictures, limit=args.limit)
@@ -98,8 +97,9 @@ def measure(
 ) -> list[Measured]:
     """All checks on all pictures; the pictures of the residual are written on the way."""
     import torch
-    from compressai_gen_plugins.latent_fusion.study_checks import Bench, count
     from tqdm import tqdm
+
+    from compressai_gen_plugins.latent_fusion.study_checks import Bench, count
 
     rows: list[Measured] = []
     total = count(dials) * len(dataset.names)
@@ -116,9 +116,8 @@ def measure(
 
 def draw_residual(bench: Bench, photo: Image, dial: Dial, out: Path) -> None:
     """``residual-NAME.png`` of one picture."""
-    from compressai_gen_plugins.latent_fusion.study_figures import png, residual_figure
-
     from compressai_gen.bitstream.files import write_file
+    from compressai_gen_plugins.latent_fusion.study_figures import png, residual_figure
 
     name = Path(bench.name).with_suffix("").as_posix().replace("/", "-")
     figure = residual_figure(photo, dial, bench.decoded(dial))
@@ -133,10 +132,9 @@ def report(
     out: Path,
 ) -> str:
     """Write all tables and figures to ``out``; returns what to print."""
+    from compressai_gen.bitstream.files import write_file
     from compressai_gen_plugins.latent_fusion import study_figures as figures
     from compressai_gen_plugins.latent_fusion import study_results as results
-
-    from compressai_gen.bitstream.files import write_file
 
     tables = {check: results.table(rows, check) for check in results.CHECKS}
     spread, verdicts = results.spread(tables["seeds"], metrics), results.verdicts(rows, metrics)

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from compressai_gen_plugins.latent_fusion.study_dials import STEPS, Dial
 from torch import Tensor
 
 from compressai_gen.codec.enhancers import DecodedLatents
 from compressai_gen.images import from_tensor, to_tensor
 from compressai_gen.notes import SynthesisWarning
+from compressai_gen_plugins.latent_fusion.study_dials import STEPS, Dial
 from diffusers_codec.pipelines.latent_fusion import default_scheduler, mix, sample
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from compressai_gen_plugins.latent_fusion.enhancer import module_folder
 from PIL import Image
 
 from compressai_gen.codec import ModelCodec, open_codec
 from compressai_gen.errors import CheckpointError, CodecError, OptionError
+from compressai_gen_plugins.latent_fusion.enhancer import module_folder
 from diffusers_codec.models.latent_fusion import LatentFusionModel
 
 STEPS = 10  # the paper's

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from compressai_gen_plugins.latent_fusion.study_checks import STEP_COUNTS, sampled
-from compressai_gen_plugins.latent_fusion.study_dials import Dial
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from compressai_gen.evaluation.plot import MARKERS, label
+from compressai_gen_plugins.latent_fusion.study_checks import STEP_COUNTS, sampled
+from compressai_gen_plugins.latent_fusion.study_dials import Dial
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

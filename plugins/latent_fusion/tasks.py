@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from compressai.models import CompressionModel
-from compressai_gen_plugins.latent_fusion.auxiliary import AuxiliaryEncoder
 from torch import Tensor, nn
 
 from compressai_gen.losses.loading import Loss, load_loss
@@ -12,6 +11,7 @@ from compressai_gen.losses.rate_distortion import mse
 from compressai_gen.models.latents import latent_of, synthesis
 from compressai_gen.models.variable_rate import VariableRateModel, round_ste
 from compressai_gen.training.loop import Losses, Task
+from compressai_gen_plugins.latent_fusion.auxiliary import AuxiliaryEncoder
 from diffusers_codec.models.latent_fusion import LatentFusionModel
 from diffusers_codec.pipelines.latent_fusion.sampling import default_scheduler
 
