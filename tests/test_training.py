@@ -28,7 +28,7 @@ from compressai_gen.training.loop import schedule
 from compressai_gen.training.optimizers import Optimizers
 from compressai_gen.training.presets import remember
 from compressai_gen.training.rate_distortion import at_quality
-from compressai_gen.training.recipe import Recipe
+from compressai_gen.training.recipe import Recipe, VariableRateRecipe
 
 TINY = ["--argument", "N=8", "--argument", "stages=[8,8,8]", "--crop", "64", "--batch-size", "2"]
 
@@ -170,9 +170,13 @@ def test_presets_of_the_built_in_models():
 
     for name in registry("recipes"):
         recipes = registry("recipes").load(name)
+        assert recipes.preset(None) is next(iter(recipes.presets.values()))
+        assert "FOLDER" in recipes.usage("FOLDER")
         for recipe in recipes.presets.values():
-            assert list(recipe.multipliers) == sorted(recipe.multipliers)
-            assert len(recipe.multipliers) == 10
+            recipe.check()
+            if isinstance(recipe, VariableRateRecipe):
+                assert list(recipe.multipliers) == sorted(recipe.multipliers)
+                assert len(recipe.multipliers) == 10
     paper = registry("recipes").load("cheng2020-anchor-vbr").preset("ms-ssim")
     assert (paper.multipliers[0], paper.multipliers[-1]) == (0.005, 50)
     with pytest.raises(KeyError, match="ms-ssim"):
