@@ -95,8 +95,9 @@ class Trainer:
         self.seed = seed
         self.step, self.seconds = 0, 0.0
         task.to(self.accelerator.device)
-        rates = recipe.learning_rate, recipe.muon, recipe.weight_decay
-        self.optimizers = Optimizers(task.model, *rates)
+        self.optimizers = Optimizers(
+            task.model, recipe.learning_rate, recipe.muon, recipe.weight_decay, recipe.adam
+        )
         self.module = self.accelerator.prepare(task)
         self.ema = MovingAverage(self.model, recipe.ema)
         self.state_file = self.out / "state.pt"

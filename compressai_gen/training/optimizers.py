@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -49,15 +49,22 @@ class Optimizers:
         learning_rate: of Adam.
         muon: of Muon for the convolution weights; 0 for Adam.
         weight_decay: of Adam, decoupled.
+        adam: names of sub-modules whose convolutions Adam trains too.
     """
 
     QUANTILES_RATE = 1e-2
 
     def __init__(
-        self, model: nn.Module, learning_rate: float, muon: float = 0.0, weight_decay: float = 0.0
+        self,
+        model: nn.Module,
+        learning_rate: float,
+        muon: float = 0.0,
+        weight_decay: float = 0.0,
+        adam: Sequence[str] = (),
     ) -> None:
         network = network_parameters(model)
-        matrices = [p for p in network if muon and p.dim() == 4]
+        left = {id(p) for name in adam for p in model.get_submodule(name).parameters()}
+        matrices = [p for p in network if muon and p.dim() == 4 and id(p) not in left]
         chosen = {id(p) for p in matrices}
         others = [p for p in network if id(p) not in chosen]
         quantiles = [p for n, p in model.named_parameters() if n.endswith(".quantiles")]

@@ -24,6 +24,7 @@ class Recipe:
         weight_decay: of Adam, decoupled (AdamW).
         muon: learning rate of Muon for the convolution weights, at the peak of the schedule; with 0
             they are trained by Adam like everything else.
+        adam: sub-modules whose convolutions Adam trains even so.
         warmup: share of the run during which the learning rate rises to its peak.
         decay: share of the run, at its end, during which it falls to 1 % along a cosine.
         minutes: length of the run where none is given.
@@ -38,6 +39,7 @@ class Recipe:
     learning_rate: float = 1e-4
     weight_decay: float = 0.0
     muon: float = 0.0
+    adam: tuple[str, ...] = ()
     warmup: float = 0.01
     decay: float = 0.5
     minutes: float = 60.0

@@ -91,20 +91,31 @@ class VariableRateRecipes:
 
 
 def initial_model(recipe: VariableRateRecipe, init: str | None) -> Any:
-    """A fresh model of the recipe, or the one in the checkpoint ``init``, ready to train."""
+    """A fresh model of the recipe, or one that starts from the checkpoint ``init``.
+
+    The checkpoint may be narrower or wider than the recipe: see `warm_start`.
+
+    Raises:
+        CheckpointError: if ``init`` is of another architecture, or has other rate points.
+    """
     from compressai_gen.plugins import registry
+    from compressai_gen.training.warm_start import warm_start
 
     factory = registry("zoo_models").load(recipe.architecture)
     if init is None:
         return factory(**recipe.arguments).train()
-    model = factory(checkpoint=init)
-    model.add_module("portable", None)  # its integers describe the old weights
-    for name, value in recipe.arguments.items():
-        asked = tuple(value) if isinstance(value, list) else value
-        if getattr(model, name, asked) != asked:
-            raise CheckpointError(
-                f"{init} has {name}={getattr(model, name)}, the run asks for {name}={asked}"
-            )
+    trained = factory(checkpoint=init)
+    trained.add_module("portable", None)  # its integers describe the old weights
+    own = {name: getattr(trained, name, value) for name, value in recipe.arguments.items()}
+    asked = {n: tuple(v) if isinstance(v, list) else v for n, v in recipe.arguments.items()}
+    if own == asked:
+        return trained.train()
+    model = factory(**recipe.arguments)
+    if model.levels != trained.levels:
+        raise CheckpointError(
+            f"{init} has {trained.levels} rate points, the run asks for {model.levels}"
+        )
+    warm_start(model, trained)
     return model.train()
 
 
