@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     from compressai_gen.checkpoints.card import model_card
     from compressai_gen.checkpoints.convert import convert_compressai
     from compressai_gen.checkpoints.fingerprint import model_fingerprint
-    from compressai_gen.checkpoints.folder import load_model, save_model
+    from compressai_gen.checkpoints.folder import compressai_state_dict, load_model, save_model
     from compressai_gen.checkpoints.stock import stock_checkpoint
-    from compressai_gen.checkpoints.weights import compressai_state_dict
 
 # These need torch and compressai, which finding a checkpoint does not.
 _HEAVY = {
@@ -42,7 +41,7 @@ _HEAVY = {
     "build_model": "architectures",
     "constructor_arguments": "architectures",
     "model_card": "card",
-    "compressai_state_dict": "weights",
+    "compressai_state_dict": "folder",
     "convert_compressai": "convert",
     "load_model": "folder",
     "model_fingerprint": "fingerprint",

@@ -25,8 +25,9 @@ from compressai_gen.checkpoints.layout import (
     CheckpointConfig,
     locate,
 )
-from compressai_gen.checkpoints.weights import fill, read_tensors
+from compressai_gen.checkpoints.weights import fill, read_tensors, stored_as_integers
 from compressai_gen.errors import CheckpointError, OptionError
+from compressai_gen.models.state_dicts import without_portable
 
 
 def load_model(source: str | Path, device: str | torch.device = "cpu") -> CompressionModel:
@@ -51,6 +52,18 @@ def load_model(source: str | Path, device: str | torch.device = "cpu") -> Compre
     fill(model, read_tensors(folder), str(folder))
     check_fingerprint(model, config.fingerprint, str(folder))
     return model.to(device).eval()
+
+
+def compressai_state_dict(source: str | Path) -> dict[str, Tensor]:
+    """The state dict that a stock class's ``from_state_dict`` takes: without ``portable.*``.
+
+    Args:
+        source: as for :func:`load_model`.
+
+    Raises:
+        CheckpointError: if the checkpoint is missing or damaged.
+    """
+    return without_portable(load_model(source).state_dict())
 
 
 def save_model(
@@ -79,8 +92,9 @@ def save_model(
         metric: what it was trained for.
         card: text of README.md; by default one is generated.
         license: the Hub's licence identifier for a generated card ("apache-2.0", ...).
-        half: store the float weights in half precision; they are loaded as float32. Files stay
-            readable, because the integers of an exported model are stored as they are.
+        half: store the trained weights in half precision, and the entropy networks as integers
+            alone; all are loaded as float32. Files stay readable, because the integers of an
+            exported model are stored as they are.
 
     Returns:
         ``folder`` as a path.
@@ -112,7 +126,13 @@ def save_model(
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         (temporary / CARD_NAME).write_text(card, encoding="utf-8")
-        tensors = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
+        twice = stored_as_integers(model) if half else set()
+        trained = {name for name, _ in model.named_parameters()} if half else set()
+        tensors = {
+            name: (tensor.half() if name in trained else tensor).contiguous()
+            for name, tensor in model.state_dict().items()
+            if name not in twice
+        }
         save_file(tensors, temporary / WEIGHTS_NAME, metadata={"format": "pt"})
         config.write(temporary)  # last: a folder with a config is complete
         _make_readable(temporary)
@@ -120,10 +140,6 @@ def save_model(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
-
-
-def _stored(tensor: Tensor, half: bool) -> Tensor:
-    return (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous()
 
 
 def model_from_config(config: CheckpointConfig) -> CompressionModel:

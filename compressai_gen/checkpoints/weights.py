@@ -15,39 +15,39 @@ from compressai_gen.checkpoints.layout import (
     INDEX_NAME,
     WEIGHTS_NAME,
     WEIGHTS_NAMES,
-    locate,
 )
+from compressai_gen.entropy.restore import float_weights, restore
 from compressai_gen.errors import CheckpointError
-from compressai_gen.models.state_dicts import resize_empty_buffers, without_portable
-
-
-def compressai_state_dict(source: str | Path) -> dict[str, Tensor]:
-    """The state dict that a stock class's ``from_state_dict`` takes: without ``portable.*``.
-
-    Args:
-        source: as for :func:`load_model`.
-
-    Raises:
-        CheckpointError: if the checkpoint is missing or damaged.
-    """
-    return without_portable(read_tensors(locate(source)))
+from compressai_gen.models.state_dicts import resize_empty_buffers
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
     """Load every tensor, size the tables on the way, and accept no difference.
 
+    The float entropy networks of an exported model may be left out: its integers hold them.
+
     Raises:
         CheckpointError: if a tensor is missing, superfluous or of another shape.
     """
     resize_empty_buffers(model, tensors)
+    left_out = stored_as_integers(model).difference(tensors)
+    own = model.state_dict()
     try:
-        nn.Module.load_state_dict(model, tensors)
+        nn.Module.load_state_dict(model, {**tensors, **{name: own[name] for name in left_out}})
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()[1:]]
         shown = " ".join(lines[:3]) + (f" (and {len(lines) - 3} more)" if len(lines) > 3 else "")
         raise CheckpointError(
             f"{where}: the weights do not fit the architecture in {CONFIG_NAME}: {shown}"
         ) from None
+    if left_out:
+        restore(model, left_out)
+
+
+def stored_as_integers(model: nn.Module) -> set[str]:
+    """Names of the float tensors that the integers of an exported model hold as well."""
+    exported = getattr(model, "portable", None) is not None
+    return set(float_weights(model)) if exported else set()
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:

@@ -88,6 +88,12 @@ class FixedWeights(nn.Module):
         self._unpacked = None
         self.verify()
 
+    def real(self) -> tuple[Tensor, Tensor]:
+        """What weights and bias stand for, float32, shaped as they are stored."""
+        weight = self.weight.double() * 2.0**-self.shift
+        bias = self.bias.double() * 2.0 ** -(self.shift + FRACTION_BITS)
+        return weight.float(), bias.float()
+
     def verify(self) -> None:
         """Raises CodecError if a partial sum could leave the exact range."""
         check_accumulator(self.by_output(), self.bias, self.shift, f"fixed-point {self.kind}")

@@ -54,7 +54,7 @@ class FixedNetwork(nn.Sequential):
             NotPortableError: for a layer that has no fixed-point form.
             CodecError: if a layer's sums could leave the exact range.
         """
-        return cls(*(_fixed(layer) for layer in _flat(module)))
+        return cls(*(_fixed(layer) for layer in flat(module)))
 
     @classmethod
     def from_config(cls, config: Any) -> FixedNetwork:
@@ -119,10 +119,11 @@ class FixedNetwork(nn.Sequential):
                 )
 
 
-def _flat(module: nn.Module) -> Iterator[nn.Module]:
+def flat(module: nn.Module) -> Iterator[nn.Module]:
+    """The layers of a (nested) ``nn.Sequential`` in their order."""
     if isinstance(module, nn.Sequential):
         for layer in module:
-            yield from _flat(layer)
+            yield from flat(layer)
     elif not isinstance(module, nn.Identity):
         yield module
 

@@ -20,8 +20,10 @@ from compressai_gen.checkpoints import CheckpointConfig, architecture_of, constr
 from compressai_gen.checkpoints.fingerprint import check_fingerprint, model_fingerprint
 from compressai_gen.checkpoints.folder import check_tables, model_from_config
 from compressai_gen.checkpoints.hub import publish
+from compressai_gen.checkpoints.weights import stored_as_integers
 from compressai_gen.codec import ModelCodec
 from compressai_gen.codec.placement import parse_dtype
+from compressai_gen.entropy.restore import restore
 from compressai_gen.errors import OptionError
 from compressai_gen.models.latents import synthesis
 from compressai_gen.models.variable_rate import VariableRateModel
@@ -216,10 +218,16 @@ class CompressionModelComponent(ModelMixin, ConfigMixin):  # type: ignore[misc] 
 
     @classmethod
     def _load_pretrained_model(cls, model: Any, *args: Any, **options: Any) -> Any:
-        """Refuse what diffusers only warns about: a codec with random weights decodes nothing."""
-        return refuse_misfit(
-            super()._load_pretrained_model(model, *args, **options), model.config.architecture
-        )
+        """Refuse what diffusers only warns about: a codec with random weights decodes nothing.
+
+        Float entropy networks that are stored as integers alone are made from these.
+        """
+        loaded, missing, *others = super()._load_pretrained_model(model, *args, **options)
+        left_out = stored_as_integers(loaded.model).intersection(missing)
+        if left_out:
+            restore(loaded.model, left_out)
+        missing = [name for name in missing if name not in left_out]
+        return refuse_misfit((loaded, missing, *others), model.config.architecture)
 
     def save_pretrained(  # a pipeline looks for these names in the signature
         self,
