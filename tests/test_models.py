@@ -177,3 +177,13 @@ def test_latents_of_stock_and_own_models(model):
 def test_serial_context_is_not_portable():
     with pytest.raises(NotPortableError, match="serial"):
         entropy_networks(Cheng2020Anchor(N=16))
+
+
+def test_the_default_quality_fits_the_number_of_rate_points():
+    from compressai_gen.models.zoo import mbt2018_mean_gain_vbr as factory
+
+    small = {"N": 8, "M": 8}
+    assert factory(**small).quality == 4
+    assert factory(levels=3, **small).quality == 2
+    with pytest.raises(OptionError, match="quality 4 is out of range"):
+        factory(4, levels=3, **small)

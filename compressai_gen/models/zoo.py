@@ -16,7 +16,7 @@ from compressai_gen.models.hyperprior_vbr import (
     MeanScaleHyperpriorGainVbr,
     ScaleHyperpriorGainVbr,
 )
-from compressai_gen.models.variable_rate import VariableRateModel
+from compressai_gen.models.variable_rate import DEFAULT_QUALITY, VariableRateModel
 
 METRICS = ("mse", "ms-ssim")
 
@@ -24,7 +24,7 @@ METRICS = ("mse", "ms-ssim")
 def variable_rate(
     architecture: str,
     model_class: type[VariableRateModel],
-    quality: float = 4,
+    quality: float | None = None,
     metric: str = "mse",
     pretrained: bool = False,
     progress: bool = True,
@@ -36,7 +36,7 @@ def variable_rate(
     Args:
         architecture: its zoo name.
         model_class: its class.
-        quality: default rate point of the returned model, real, in [0, 9].
+        quality: default rate point of the returned model, real, in [0, 9]; 4 if none is given.
         metric: what a trained model was trained for.
         pretrained: load the embedded checkpoint.
         progress: accepted for compatibility; nothing is downloaded for an embedded checkpoint.
@@ -61,7 +61,8 @@ def variable_rate(
                 f"{source} holds a {type(model).__name__}, not a {architecture} "
                 f"({model_class.__name__})"
             )
-    model.quality = check_quality(quality, model.levels)
+    chosen = min(DEFAULT_QUALITY, model.levels - 1) if quality is None else quality
+    model.quality = check_quality(chosen, model.levels)
     return model
 
 
