@@ -21,8 +21,8 @@ SMALL_CHENG = {"N": 128, "stages": [24, 48, 64], "hyper": 64}
 
 
 ENTROPY_NETWORKS = ("h_s", "context_prediction", "entropy_parameters")
-"""Left to Adam by the small preset: they hold most of the parameters but little of the work, and
-Muon's matrix products for them cost as much as a third of a step on a CPU."""
+"""Left to Adam by the small presets: they hold most of the parameters but little of the work, and
+Muon's matrix products for them take a good part of a step on a CPU."""
 
 
 def _recipes(architecture: str, small: dict[str, object]) -> VariableRateRecipes:
