@@ -38,6 +38,18 @@ def test_a_wider_latent_keeps_the_transforms():
     assert new.g_a(x)[:, 16:].std() > 0
 
 
+@torch.no_grad()
+def test_a_wider_latent_keeps_what_is_known_of_the_old_channels():
+    old, new = trained(), Cheng2020AnchorVbr(**{**SMALL, "N": 24, "stages": [8, 12, 20]}).eval()
+    warm_start(new, old)
+    x = torch.rand(1, 3, 128, 128)
+    for quality in (0.0, 6.5):
+        expected, out = old(x, quality), new(x, quality)
+        torch.testing.assert_close(out["likelihoods"]["y"][:, :16], expected["likelihoods"]["y"])
+        torch.testing.assert_close(out["likelihoods"]["z"], expected["likelihoods"]["z"])
+        torch.testing.assert_close(out["x_hat"], expected["x_hat"])
+
+
 def test_the_new_channels_learn():
     new = Cheng2020AnchorVbr(**{**SMALL, "N": 24})
     warm_start(new, trained())

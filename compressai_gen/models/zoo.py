@@ -72,15 +72,23 @@ def embedded_checkpoint(architecture: str, metric: str) -> Path:
     Raises:
         CheckpointError: if none ships for that architecture and metric.
     """
+    folder = find_embedded(architecture, metric)
+    if folder is None:
+        raise CheckpointError(
+            f"no trained {architecture} for {metric} ships with the package: pass "
+            f"checkpoint=<folder or Hub repo id>, or train one with `cgen train {architecture}`"
+        )
+    return folder
+
+
+def find_embedded(architecture: str, metric: str) -> Path | None:
+    """Folder of the checkpoint that ships with a plugin, if one does."""
     from compressai_gen.checkpoints import known
 
     for entry in known():
         if entry.architecture == architecture and entry.metric == metric and entry.embedded:
             return entry.folder
-    raise CheckpointError(
-        f"no trained {architecture} for {metric} ships with the package: pass "
-        f"checkpoint=<folder or Hub repo id>, or train one with `cgen train {architecture}`"
-    )
+    return None
 
 
 cheng2020_anchor_vbr = partial(variable_rate, "cheng2020-anchor-vbr", Cheng2020AnchorVbr)

@@ -20,6 +20,7 @@ from compressai_gen.checkpoints import (
 )
 from compressai_gen.errors import CheckpointError, OptionError
 from compressai_gen.models.variable_rate import VariableRateModel
+from compressai_gen.models.zoo import find_embedded
 from compressai_gen_plugins.latent_fusion.plugin import BASES
 
 
@@ -106,13 +107,17 @@ def auxiliary_encoder(
 
     Args:
         base: zoo name of the base.
-        quality, metric, pretrained, progress: of the base whose transform it starts from.
+        pretrained: the embedded auxiliary encoder where there is one for that metric; otherwise
+            one that starts from the base's trained weights.
+        quality, metric, progress: of the base whose transform it starts from.
         checkpoint: folder or Hub repo id of a trained auxiliary encoder, instead.
         **kwargs: constructor arguments of a fresh base.
 
     Raises:
         CheckpointError: if there is no such checkpoint, or it holds something else.
     """
+    if pretrained and checkpoint is None:
+        checkpoint = find_embedded(f"{base}-aux", metric)
     if checkpoint is None:
         from compressai.registry import MODELS
         from compressai.zoo import image_models

@@ -31,6 +31,8 @@ BASES = (
     "mbt2018-vbr",
 )
 """Codecs that have an auxiliary encoder by name, ``<base>-aux``."""
+EMBEDDED_BASE = "cheng2020-anchor-vbr"
+"""The one whose auxiliary encoder and D ship with the package."""
 
 
 @hookimpl
@@ -59,6 +61,7 @@ def register_zoo_models(register: RegisterZooModel) -> None:
             f"{HERE}.auxiliary:FACTORIES.{base.replace('-', '_')}",
             architecture=f"{HERE}.auxiliary:AuxiliaryEncoder",
             qualities=None,
+            checkpoint=f"{HERE}:checkpoint/auxiliary" if base == EMBEDDED_BASE else None,
             help=f"auxiliary encoder of {base}, for training latent fusion only",
         )
 
@@ -85,7 +88,7 @@ def register_recipes(register: RegisterRecipe) -> None:
         return Option(name, kind, default, help, verbs=("train",))
 
     options = (
-        option("base", str, "cheng2020-anchor-vbr", "zoo name or checkpoint of the codec"),
+        option("base", str, EMBEDDED_BASE, "zoo name or checkpoint of the codec"),
         option("base_quality", float, None, "which weights of a zoo model with one set a quality"),
         option("loss", str, None, "registered loss; by default perceptual for a distortion base"),
         option("fidelity", float, 0.0, "weight of the squared error beside a perceptual loss"),
