@@ -23,7 +23,9 @@ def calibrate(model: CompressionModel, seed: int = 0) -> CompressionModel:
     networks = entropy_networks(model)
     z, y = random_latents(networks, height=4, width=6)
     side = _whiten(networks.h_s, dequantised(networks, z))
-    if networks.family != "checkerboard":
+    if networks.family == "channel-groups":
+        _calibrate_groups(networks, side, y)
+    elif networks.family != "checkerboard":
         _spread(networks.h_s, networks.family)
     else:
         context = _whiten(
@@ -34,6 +36,20 @@ def calibrate(model: CompressionModel, seed: int = 0) -> CompressionModel:
         _spread(networks.entropy_parameters, "mean-scale")
     model.update(force=True)
     return model.eval()
+
+
+def _calibrate_groups(networks: EntropyNetworks, side: Tensor, y: Tensor) -> None:
+    first, start = anchors(y, networks.anchor_parity), 0
+    for group in networks.channel_groups:
+        own = y[:, start : start + group.local_context.in_channels].round()
+        known = side
+        if group.channel_context is not None:
+            known = torch.cat([_whiten(group.channel_context, y[:, :start].round()), side], 1)
+        context = _whiten(group.local_context, own * first)
+        for network, inputs in ((group.anchors, [known]), (group.others, [context, known])):
+            _whiten(network, torch.cat(inputs, dim=1))
+            _spread(network, "mean-scale")
+        start += own.size(1)
 
 
 def random_latents(
@@ -60,7 +76,7 @@ def drawn_latents(
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(y.shape, generator=generator)
     offset = torch.rand(y.shape, generator=generator) / 2 - 0.25
-    for _ in range(2):  # the means of a checkerboard's second pass depend on the first
+    for _ in range(2 * max(1, len(networks.channel_groups))):  # means depend on earlier passes
         scales, means, _ = float_parameters(networks, y, z, quality)
         y = means + (scales.clamp(min=0.11) * noise).round() + offset
     return z, y
@@ -69,6 +85,8 @@ def drawn_latents(
 def _y_channels(networks: EntropyNetworks) -> int:
     if networks.context_prediction is not None:
         return networks.context_prediction.in_channels
+    if networks.channel_groups:
+        return sum(group.local_context.in_channels for group in networks.channel_groups)
     out = _convolutions(networks.h_s)[-1].out_channels
     return out if networks.family == "hyperprior" else out // 2
 

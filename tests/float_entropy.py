@@ -23,6 +23,9 @@ def float_parameters(
         scales, means = side.chunk(2, 1)
         return scales, means, (y - means).round() + means
 
+    if networks.family == "channel-groups":
+        return grouped_parameters(networks, y, side)
+
     def predict(context: Tensor) -> tuple[Tensor, Tensor]:
         both = [context, side] if networks.context_first else [side, context]
         scales, means = networks.entropy_parameters(torch.cat(both, dim=1)).chunk(2, 1)
@@ -35,6 +38,28 @@ def float_parameters(
     scales = torch.where(first > 0, scales_a, scales_b)
     means = torch.where(first > 0, means_a, means_b)
     return scales, means, (y - means).round() + means
+
+
+def grouped_parameters(
+    networks: EntropyNetworks, y: Tensor, side: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As above, group by group."""
+    first, done = anchors(y, networks.anchor_parity), [y[:, :0]]
+    scales, means = [], []
+    for group in networks.channel_groups:
+        before = torch.cat(done, dim=1)
+        own = y[:, before.size(1) : before.size(1) + group.local_context.in_channels]
+        known = side
+        if group.channel_context is not None:
+            known = torch.cat([group.channel_context(before), side], dim=1)
+        scales_a, means_a = group.anchors(known).chunk(2, 1)
+        y_anchors = ((own - means_a).round() + means_a) * first
+        context = group.local_context(y_anchors)
+        scales_b, means_b = group.others(torch.cat([context, known], dim=1)).chunk(2, 1)
+        scales.append(torch.where(first > 0, scales_a, scales_b))
+        means.append(torch.where(first > 0, means_a, means_b))
+        done.append((own - means[-1]).round() + means[-1])
+    return torch.cat(scales, 1), torch.cat(means, 1), torch.cat(done, 1)
 
 
 @torch.no_grad()

@@ -17,7 +17,9 @@ from compressai_gen.models.cheng2020_vbr import Cheng2020AnchorVbr
 from compressai_gen.models.hific import Hific
 from compressai_gen.models.hyperprior_vbr import MeanScaleHyperpriorGainVbr, ScaleHyperpriorGainVbr
 from compressai_gen.models.latents import entropy_networks
+from compressai_gen.models.lfgcm import Lfgcm
 
+LFGCM = {"N": 24, "groups": (8, 4, 12, 8), "stages": (8, 8, 8), "context": (16, 12)}
 MODELS = {
     "bmshj2018-hyperprior": (lambda: ScaleHyperprior(24, 32), None),
     "mbt2018-mean": (lambda: MeanScaleHyperprior(24, 32), None),
@@ -26,6 +28,7 @@ MODELS = {
     "bmshj2018-hyperprior-gain-vbr": (lambda: ScaleHyperpriorGainVbr(24, 32), 0.0),
     "mbt2018-mean-gain-vbr": (lambda: MeanScaleHyperpriorGainVbr(24, 32), 9.0),
     "hific": (lambda: Hific(24, 32, (8, 8, 8, 8, 8), 1), None),
+    "diffeic-lfgcm": (lambda: Lfgcm(**LFGCM, features=8, guidance=False), None),
 }
 
 
@@ -55,6 +58,7 @@ def same(got, expected):
         assert one.crc == other.crc
         assert one.y_hat.dtype == torch.float32
         assert torch.equal(one.y_hat, other.y_hat)
+        assert torch.equal(one.z_hat, other.z_hat)
 
 
 def test_round_trip_in_batches_and_alone(exported):
@@ -270,3 +274,22 @@ def test_configs_of_a_checkerboard_that_do_not_fit_together():
     for nothing in (None, [], {}, "x"):
         with pytest.raises(CheckpointError):
             PortableEntropy.from_config(nothing)
+
+
+def test_configs_of_channel_groups_that_do_not_fit_together():
+    config = export(calibrate(Lfgcm(**LFGCM, features=8, guidance=False).eval())).config
+    groups = ["prior", "groups"]
+    for path, value in (
+        (["prior", "parity"], None),
+        (groups, []),
+        (groups, {}),
+        ([*groups, 0], None),
+        ([*groups, 1, "channel_context"], None),
+        ([*groups, 0, "channel_context"], config["prior"]["groups"][1]["channel_context"]),
+        ([*groups, 2, "channel_context", 0, "inputs"], 7),
+        ([*groups, 2, "local_context", "outputs"], 7),
+        ([*groups, 3, "anchors"], config["prior"]["groups"][3]["others"]),
+        ([*groups, 3, "others"], config["h_s"]),
+    ):
+        with pytest.raises((CheckpointError, CodecError)):
+            PortableEntropy.from_config(damage(config, path, value))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from compressai_gen.entropy.arithmetic import to_fixed
+from compressai_gen.entropy.channel_groups import ChannelGroupsPrior, FixedChannelGroup
 from compressai_gen.entropy.checkerboard import FixedContext
 from compressai_gen.entropy.gains import FixedGains
 from compressai_gen.entropy.network import FixedNetwork
@@ -18,7 +19,8 @@ from compressai_gen.errors import NotPortableError
 if TYPE_CHECKING:
     from compressai.models import CompressionModel
 
-    from compressai_gen.models.latents import EntropyNetworks
+    from compressai_gen.models.channel_groups import ChannelGroup
+    from compressai_gen.models.entropy_networks import EntropyNetworks
 
 
 def export(model: CompressionModel) -> PortableEntropy:
@@ -64,6 +66,9 @@ def export_networks(networks: EntropyNetworks) -> PortableEntropy:
 
 
 def _prior(networks: EntropyNetworks) -> Prior:
+    if networks.family == "channel-groups":
+        groups = (_group(group) for group in networks.channel_groups)
+        return ChannelGroupsPrior(groups, networks.anchor_parity)
     if networks.family != "checkerboard":
         return Prior(networks.family)
     if networks.context_prediction is None or networks.entropy_parameters is None:
@@ -73,4 +78,14 @@ def _prior(networks: EntropyNetworks) -> Prior:
         FixedNetwork.from_float(networks.entropy_parameters),
         networks.anchor_parity,
         networks.context_first,
+    )
+
+
+def _group(group: ChannelGroup) -> FixedChannelGroup:
+    channel = group.channel_context
+    return FixedChannelGroup(
+        FixedContext.from_float(group.local_context),
+        None if channel is None else FixedNetwork.from_float(channel),
+        FixedNetwork.from_float(group.anchors),
+        FixedNetwork.from_float(group.others),
     )

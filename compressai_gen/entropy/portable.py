@@ -18,9 +18,10 @@ from compressai_gen.entropy.arithmetic import (
     to_float64,
     to_real,
 )
+from compressai_gen.entropy.families import prior_from_config
 from compressai_gen.entropy.gains import FixedGains
 from compressai_gen.entropy.network import FixedNetwork
-from compressai_gen.entropy.priors import Prior, prior_from_config
+from compressai_gen.entropy.priors import Prior
 from compressai_gen.entropy.range_coder import Decoder, as_integers
 from compressai_gen.entropy.symbols import Reading, Rounding, SymbolSource
 from compressai_gen.entropy.tables import CdfTables, scale_indexes
@@ -40,12 +41,14 @@ class Encoded:
     Attributes:
         string: the stream.
         crc: CRC32 of the symbols of z, then of y, as little-endian int32 in coding order.
-        y_hat: what the decoder will get, shape (1, M, h, w), float32.
+        y_hat: what the decoder will get, shape (1, M, 4h, 4w), float32.
+        z_hat: likewise, as it is coded, shape (1, N, h, w).
     """
 
     string: bytes
     crc: int
     y_hat: Tensor
+    z_hat: Tensor
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Decoded:
     """One picture's latents, decoded; attributes as in :class:`Encoded`."""
 
     y_hat: Tensor
+    z_hat: Tensor
     crc: int
 
 
@@ -193,9 +197,10 @@ class PortableEntropy(nn.Module):
 
     def _encode_one(self, y: Tensor, z: Tensor, quality: float | None) -> Encoded:
         source = Rounding(y.flatten(1), z.flatten(1))
-        y_hat = self.walk(source, (z.size(1), z.size(2)), quality)
+        latents = self.walk(source, (z.size(1), z.size(2)), quality)
         string = source.finish()
-        return Encoded(string, source.encoder.crc, to_real(y_hat).to(y.device)[None])
+        y_hat, z_hat = (to_real(latent).to(y.device)[None] for latent in latents)
+        return Encoded(string, source.encoder.crc, y_hat, z_hat)
 
     def _decode_one(self, string: bytes, shape: tuple[int, int], quality: float | None) -> Decoded:
         positions = shape[0] * shape[1]
@@ -203,11 +208,14 @@ class PortableEntropy(nn.Module):
             raise CorruptedFileError("the entropy-coded data is too short for a picture this large")
         count = positions * (self.medians.numel() + self.channels * UPSAMPLING**2)
         source = Reading(Decoder(string, count))
-        y_hat = self.walk(source, shape, quality)
+        latents = self.walk(source, shape, quality)
         source.decoder.finish()
-        return Decoded(to_real(y_hat).to(self.medians.device)[None], source.decoder.crc)
+        y_hat, z_hat = (to_real(latent).to(self.medians.device)[None] for latent in latents)
+        return Decoded(y_hat, z_hat, source.decoder.crc)
 
-    def walk(self, source: SymbolSource, shape: tuple[int, int], quality: float | None) -> Tensor:
+    def walk(
+        self, source: SymbolSource, shape: tuple[int, int], quality: float | None
+    ) -> tuple[Tensor, Tensor]:
         """Go through the symbols of z and y in the one order that encoder and decoder share.
 
         Args:
@@ -216,7 +224,7 @@ class PortableEntropy(nn.Module):
             quality: rate point.
 
         Returns:
-            y_hat as integers in float64, shape (M, 4h, 4w).
+            y_hat, shape (M, 4h, 4w), and z_hat, shape (N, h, w), as integers in float64.
         """
         device = exact_device(self.medians.device)
         medians = to_float64(self.medians, device).unsqueeze(1)
@@ -224,17 +232,15 @@ class PortableEntropy(nn.Module):
         means = medians.expand(-1, shape[0] * shape[1])
         symbols = source.symbols(None, as_integers(rows), self.z_tables, means)
         z_hat = clamp_(symbols * ONE + means).view(-1, *shape)
-        side = self.h_s(self.gains.scale(z_hat, quality) if self.gains else z_hat)
+        side = self.h_s(self.gains.scale(z_hat, quality) if self.gains else z_hat.clone())
         if side.shape[1:] != (UPSAMPLING * shape[0], UPSAMPLING * shape[1]):
             raise CheckpointError(f"h_s does not enlarge by {UPSAMPLING}; export the model again")
         y_hat = side.new_zeros(self.channels, *side.shape[1:])
-        for step, where in enumerate(self.prior.passes(*side.shape[1:])):
-            where = where.to(device)
-            scales, means = self.prior(side, y_hat, where, step)
+        for part, scales, means in self.prior.steps(side, y_hat):
             indexes = as_integers(scale_indexes(scales, self.thresholds))
-            symbols = source.symbols(where, indexes, self.y_tables, means)
-            y_hat.flatten(1)[:, where] = clamp_(symbols * ONE + means)
-        return y_hat
+            symbols = source.symbols(part, indexes, self.y_tables, means)
+            y_hat[part.channels].flatten(1)[:, part.positions] = clamp_(symbols * ONE + means)
+        return y_hat, z_hat
 
     def _check_latents(self, y: Tensor, z: Tensor) -> None:
         batch, channels, height, width = z.shape

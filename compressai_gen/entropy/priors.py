@@ -1,8 +1,13 @@
-"""How the scales and means of y come out of the hyper-synthesis: three families, one interface."""
+"""How the scales and means of y come out of the hyper-synthesis, a part of y at a time.
+
+A prior is a generator: it yields the scales and means of the next part, and the caller fills that
+part of y_hat, from the latents or from a stream, before it asks for the one after.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +19,23 @@ from compressai_gen.errors import CheckpointError
 
 POSITIONS = 4096
 """Positions evaluated at a time, at most: bounds memory on large pictures."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some channels of y at some positions.
+
+    Attributes:
+        channels: of the M channels.
+        positions: flat, in raster order, shape (P,).
+    """
+
+    channels: slice
+    positions: Tensor
+
+
+Step = tuple[Part, Tensor, Tensor]
+"""A part of y with C channels, its scales and its means, integers in float64, each (C, P)."""
 
 
 class Prior(nn.Module):
@@ -35,29 +57,34 @@ class Prior(nn.Module):
         """
         return outputs if self.family == "hyperprior" else outputs // 2
 
-    def passes(self, height: int, width: int) -> Iterator[Tensor]:
-        """Flat positions of y in the order in which they are coded."""
-        yield torch.arange(height * width)
-
-    def forward(
-        self, side: Tensor, y_hat: Tensor, where: Tensor, step: int
-    ) -> tuple[Tensor, Tensor]:
-        """Scales and means at some positions, integers in float64, each of shape (M, P).
+    def steps(self, side: Tensor, y_hat: Tensor) -> Iterator[Step]:
+        """The parts of y in the order in which they are coded, with their scales and means.
 
         Args:
             side: output of h_s, shape (K, H, W).
-            y_hat: what is decoded so far, zero elsewhere, shape (M, H, W).
-            where: flat positions of one pass, shape (P,).
-            step: number of the pass, from 0.
+            y_hat: what is decoded so far, zero elsewhere, shape (M, H, W); the caller fills each
+                part before it asks for the next.
         """
-        params = side.flatten(1)[:, where]
+        params = side.flatten(1)
+        where = torch.arange(params.size(1), device=side.device)
         if self.family == "hyperprior":
-            return params, torch.zeros_like(params)
-        scales_hat, means_hat = params.chunk(2)
-        return scales_hat, means_hat
+            scales_hat, means_hat = params, torch.zeros_like(params)
+        else:
+            scales_hat, means_hat = params.chunk(2)
+        yield Part(slice(None), where), scales_hat, means_hat
 
     def config(self) -> dict[str, Any]:
+        """JSON-able, with the family; what ``from_config`` needs."""
         return {"family": self.family}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Prior:
+        """An empty prior of the right shapes.
+
+        Raises:
+            CheckpointError: if ``config`` did not come from :meth:`config`.
+        """
+        return cls(config["family"])
 
 
 class CheckerboardPrior(Prior):
@@ -94,18 +121,15 @@ class CheckerboardPrior(Prior):
             raise CheckpointError("the networks of the entropy path do not fit together")
         return channels
 
-    def passes(self, height: int, width: int) -> Iterator[Tensor]:
-        yield from positions(height, width, self.parity)
+    def steps(self, side: Tensor, y_hat: Tensor) -> Iterator[Step]:
+        anchors, others = positions(side.size(1), side.size(2), self.parity)
+        for where, is_anchor in ((anchors, True), (others, False)):
+            where = where.to(side.device)
+            params = [self._params_at(side, y_hat, part, is_anchor) for part in strips(where)]
+            scales_hat, means_hat = torch.cat(params, dim=1).chunk(2)
+            yield Part(slice(None), where), scales_hat, means_hat
 
-    def forward(
-        self, side: Tensor, y_hat: Tensor, where: Tensor, step: int
-    ) -> tuple[Tensor, Tensor]:
-        groups = where.split(POSITIONS)
-        parts = [self._part(side, y_hat, group, is_anchor=step == 0) for group in groups]
-        scales_hat, means_hat = torch.cat(parts, dim=1).chunk(2)
-        return scales_hat, means_hat
-
-    def _part(self, side: Tensor, y_hat: Tensor, where: Tensor, is_anchor: bool) -> Tensor:
+    def _params_at(self, side: Tensor, y_hat: Tensor, where: Tensor, is_anchor: bool) -> Tensor:
         own = side.flatten(1).index_select(1, where)
         if is_anchor:
             skip = self.context.weight.size(0) if self.context_first else 0
@@ -123,22 +147,28 @@ class CheckerboardPrior(Prior):
             "context_first": self.context_first,
         }
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> CheckerboardPrior:
+        return cls(
+            FixedContext.from_config(config.get("context")),
+            FixedNetwork.from_config(config.get("entropy_parameters")),
+            parity_of(config),
+            bool(config.get("context_first")),
+        )
 
-def prior_from_config(config: Any) -> Prior:
-    """An empty prior of the right shapes.
+
+def strips(where: Tensor) -> tuple[Tensor, ...]:
+    """Flat positions, a bounded number at a time."""
+    return where.split(POSITIONS)
+
+
+def parity_of(config: dict[str, Any]) -> str:
+    """Where the anchors lie.
 
     Raises:
-        CheckpointError: if ``config`` did not come from :meth:`Prior.config`.
+        CheckpointError: neither "even" nor "odd".
     """
-    family = config.get("family") if isinstance(config, dict) else None
-    if family in ("hyperprior", "mean-scale"):
-        return Prior(family)
-    parity = config.get("parity") if family == "checkerboard" else None
+    parity = config.get("parity")
     if parity not in ("even", "odd"):
-        raise CheckpointError(f"fixed-point config: unknown family {family!r} or parity {parity!r}")
-    return CheckerboardPrior(
-        FixedContext.from_config(config.get("context")),
-        FixedNetwork.from_config(config.get("entropy_parameters")),
-        parity,
-        bool(config.get("context_first")),
-    )
+        raise CheckpointError(f"fixed-point config: unknown parity {parity!r} of a checkerboard")
+    return str(parity)

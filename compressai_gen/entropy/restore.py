@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from compressai_gen.entropy.channel_groups import ChannelGroupsPrior
 from compressai_gen.entropy.checkerboard import FixedContext
 from compressai_gen.entropy.convolutions import FixedWeights
 from compressai_gen.entropy.groups import FixedGroups
@@ -63,6 +64,15 @@ def _pairs(model: CompressionModel) -> list[Pair]:
 
     networks, portable = entropy_networks(model), model.portable
     pairs = [_zipped(networks.h_s, portable.h_s)]
+    if isinstance(portable.prior, ChannelGroupsPrior):
+        for group, fixed in zip(networks.channel_groups, portable.prior.groups, strict=True):
+            pairs += [
+                [(group.local_context, fixed.local_context)],  # type: ignore[list-item]
+                _zipped(group.anchors, fixed.anchors),  # type: ignore[arg-type]
+                _zipped(group.others, fixed.others),  # type: ignore[arg-type]
+            ]
+            if group.channel_context is not None:
+                pairs.append(_zipped(group.channel_context, fixed.channel_context))  # type: ignore
     if isinstance(portable.prior, CheckerboardPrior):
         assert networks.entropy_parameters is not None
         pairs += [

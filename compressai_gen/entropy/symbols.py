@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from compressai_gen.entropy.arithmetic import ONE
+from compressai_gen.entropy.priors import Part
 from compressai_gen.entropy.range_coder import (
     MAX_SYMBOL,
     Decoder,
@@ -23,12 +24,12 @@ class SymbolSource(Protocol):
     """What :meth:`PortableEntropy.walk` asks for symbols, in coding order."""
 
     def symbols(
-        self, where: Tensor | None, indexes: Integers, tables: CdfTables, means: Tensor
+        self, part: Part | None, indexes: Integers, tables: CdfTables, means: Tensor
     ) -> Tensor:
         """The next symbols.
 
         Args:
-            where: flat positions of y, shape (P,), or None for z.
+            part: of y; None for z.
             indexes: row of ``tables`` for each symbol, shape (C * P,).
             tables: distributions.
             means: integers in float64, shape (C, P).
@@ -53,16 +54,19 @@ class Rounding:
         self._pushed: list[tuple[Integers, Integers, CdfTables]] = []
 
     def symbols(
-        self, where: Tensor | None, indexes: Integers, tables: CdfTables, means: Tensor
+        self, part: Part | None, indexes: Integers, tables: CdfTables, means: Tensor
     ) -> Tensor:
         """Round around the means, and push."""
-        latent = self._z if where is None else self._y[:, where.to(self._y.device)]
+        latent = self._z if part is None else self._part(part)
         real = latent.to(means.device).double() - means / ONE
         symbols = real.round().clamp(-MAX_SYMBOL, MAX_SYMBOL)
         values = as_integers(symbols)
         self.encoder.push(values, indexes, tables)
         self._pushed.append((values, indexes, tables))
         return symbols
+
+    def _part(self, part: Part) -> Tensor:
+        return self._y[part.channels][:, part.positions.to(self._y.device)]
 
     def finish(self) -> bytes:
         """The stream, after decoding it.
@@ -85,7 +89,7 @@ class Reading:
         self.decoder = decoder
 
     def symbols(
-        self, where: Tensor | None, indexes: Integers, tables: CdfTables, means: Tensor
+        self, part: Part | None, indexes: Integers, tables: CdfTables, means: Tensor
     ) -> Tensor:
         """Pull."""
         values = torch.from_numpy(self.decoder.pull(indexes, tables))

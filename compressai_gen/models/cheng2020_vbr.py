@@ -25,7 +25,8 @@ from compressai_gen.models.cheng2020_transforms import (
     synthesis_transform,
 )
 from compressai_gen.models.gain import LEVELS
-from compressai_gen.models.variable_rate import VariableRateModel, round_ste
+from compressai_gen.models.quantisation import checkerboard, round_ste
+from compressai_gen.models.variable_rate import VariableRateModel
 
 Model = TypeVar("Model", bound="Cheng2020AnchorVbr")
 
@@ -114,10 +115,3 @@ class Cheng2020AttentionVbr(Cheng2020AnchorVbr):
     """
 
     attention = True
-
-
-def checkerboard(y: Tensor) -> Tensor:
-    """1 at the anchors (row + column even), 0 elsewhere; shape (H, W) of ``y`` (B, C, H, W)."""
-    rows = torch.arange(y.size(-2), device=y.device)[:, None]
-    columns = torch.arange(y.size(-1), device=y.device)
-    return ((rows + columns) % 2 == 0).to(y.dtype)

@@ -26,7 +26,7 @@ from compressai_gen.models.hific_transforms import (
     hyper_analysis,
     hyper_synthesis,
 )
-from compressai_gen.models.variable_rate import round_ste
+from compressai_gen.models.quantisation import round_ste
 
 Likelihood = Literal["gaussian", "logistic"]
 Prior = Literal["tanh", "compressai"]

@@ -13,7 +13,8 @@ from compressai.models import MeanScaleHyperprior, ScaleHyperprior
 from torch import Tensor
 
 from compressai_gen.models.gain import LEVELS
-from compressai_gen.models.variable_rate import VariableRateModel, round_ste
+from compressai_gen.models.quantisation import round_ste
+from compressai_gen.models.variable_rate import VariableRateModel
 
 
 class ScaleHyperpriorGainVbr(VariableRateModel, ScaleHyperprior):

@@ -7,11 +7,8 @@ functions, so that a stock CompressAI model needs no wrapper class.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
-from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from compressai.models import (
     Cheng2020AnchorCheckerboard,
     CompressionModel,
@@ -25,36 +22,9 @@ from torch import Tensor, nn
 
 from compressai_gen.errors import NotPortableError
 from compressai_gen.models.cheng2020_vbr import Cheng2020AnchorVbr
+from compressai_gen.models.entropy_networks import EntropyNetworks
+from compressai_gen.models.lfgcm import Lfgcm
 from compressai_gen.models.variable_rate import VariableRateModel
-
-Family = Literal["hyperprior", "mean-scale", "checkerboard"]
-
-
-@dataclass(frozen=True)
-class EntropyNetworks:
-    """What encoder and decoder must compute identically.
-
-    Attributes:
-        family: how the parameters of y come about.
-        h_s: z_hat (B, N, h, w) to parameters at 4 times the resolution.
-        entropy_bottleneck: factorised prior of z.
-        gaussian_conditional: scale table of y.
-        context_prediction: masked convolution over the anchors' y_hat (checkerboard only).
-        entropy_parameters: pointwise network over context and h_s (checkerboard only).
-        anchor_parity: where the anchors lie: "even" if row + column is even.
-        context_first: stock CompressAI concatenates context, h_s; ours h_s, context.
-        z_log2_inverse_gain: shape (L, N), at the integer rate points, or None without gains.
-    """
-
-    family: Family
-    h_s: nn.Module
-    entropy_bottleneck: EntropyBottleneck
-    gaussian_conditional: GaussianConditional
-    context_prediction: nn.Module | None = None
-    entropy_parameters: nn.Module | None = None
-    anchor_parity: Literal["even", "odd"] = "even"
-    context_first: bool = False
-    z_log2_inverse_gain: Tensor | None = None
 
 
 def analysis(
@@ -72,6 +42,8 @@ def analysis(
     """
     if isinstance(model, VariableRateModel):
         return model.analysis(x, model.rate_point(quality, None, None))
+    if isinstance(model, Lfgcm):
+        return model.analysis(x)
     y = model.g_a(x)
     if isinstance(model, Cheng2020AnchorCheckerboard):
         return y.float(), model.latent_codec["hyper"].h_a(y).float()
@@ -132,6 +104,8 @@ def entropy_networks(model: CompressionModel) -> EntropyNetworks:
     """
     if isinstance(model, Cheng2020AnchorCheckerboard):
         return _stock_checkerboard(model)
+    if isinstance(model, Lfgcm):
+        return model.entropy_networks()
     gains = model.z_gain.log2_inverse_gain if isinstance(model, VariableRateModel) else None
     if isinstance(model, Cheng2020AnchorVbr):
         return EntropyNetworks(

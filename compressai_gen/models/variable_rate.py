@@ -10,6 +10,7 @@ from compressai.models import CompressionModel
 from torch import Tensor, nn
 
 from compressai_gen.models.gain import LEVELS, GainUnit, check_quality
+from compressai_gen.models.quantisation import round_ste
 
 DEFAULT_QUALITY = 4.0
 
@@ -229,8 +230,3 @@ class VariableRateModel(CompressionModel):
         if self.portable is not None:
             return False
         return super().update(scale_table, force=force, update_quantiles=update_quantiles)
-
-
-def round_ste(x: Tensor) -> Tensor:
-    """Round to integers; the gradient passes straight through."""
-    return x + (x.round() - x).detach()

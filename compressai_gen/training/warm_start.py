@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from compressai_gen.models.variable_rate import VariableRateModel
 
 NETWORKS = ("h_s.", "context_prediction.", "entropy_parameters.")
 """Their inputs and outputs hold several maps of y's width side by side: scales beside means, what
@@ -13,7 +15,7 @@ CONVOLUTIONS = ("g_a.", "g_s.", "h_a.", *NETWORKS)
 
 
 @torch.no_grad()
-def warm_start(model: nn.Module, trained: nn.Module) -> None:
+def warm_start(model: VariableRateModel, trained: VariableRateModel) -> None:
     """Copy into ``model`` what fits of ``trained``, so that a wider one begins with its function.
 
     Tensors of equal shape are copied. In the networks the common channels are copied, and what the

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from compressai_gen.losses.loading import Loss, load_loss
 from compressai_gen.losses.rate_distortion import mse
 from compressai_gen.models.latents import latent_of, synthesis
-from compressai_gen.models.variable_rate import VariableRateModel, round_ste
+from compressai_gen.models.quantisation import round_ste
+from compressai_gen.models.variable_rate import VariableRateModel
 from compressai_gen.training.loop import Losses, Task
 from compressai_gen_plugins.latent_fusion.auxiliary import AuxiliaryEncoder
 from diffusers_codec.models.latent_fusion import LatentFusionModel

@@ -1,0 +1,1 @@
+"""DiffEIC: extreme compression with a latent diffusion prior."""
