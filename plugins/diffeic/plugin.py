@@ -1,8 +1,8 @@
-"""DiffEIC: its compression module as a zoo model."""
+"""DiffEIC: its compression module as a zoo model, its control module as a component."""
 
 from __future__ import annotations
 
-from compressai_gen.hookspecs import RegisterZooModel, hookimpl
+from compressai_gen.hookspecs import Register, RegisterZooModel, hookimpl
 
 
 @hookimpl
@@ -13,4 +13,13 @@ def register_zoo_models(register: RegisterZooModel) -> None:
         architecture="compressai_gen.models.lfgcm:Lfgcm",
         qualities=(1, 5),
         help="picture and latent of a VAE to DiffEIC's content variable",
+    )
+
+
+@hookimpl
+def register_components(register: Register) -> None:
+    register(
+        "DiffEICControlModel",
+        "diffusers_codec.models.diffeic_control:DiffEICControlModel",
+        help="steers a stock UNet towards a content variable",
     )
