@@ -18,6 +18,7 @@ from compressai_gen.checkpoints import load_model, model_fingerprint, read_confi
 from compressai_gen.codec import enhancers, host_strings
 from compressai_gen.codec.coders import Coder, HostCoder, PortableCoder
 from compressai_gen.codec.geometry import pad
+from compressai_gen.codec.origin import check_origin
 from compressai_gen.codec.placement import parse_device, parse_dtype
 from compressai_gen.errors import CheckpointError, CodecError, CorruptedFileError, OptionError
 from compressai_gen.images import MAX_SIDE, Picture, from_tensor, to_tensor
@@ -261,20 +262,9 @@ class ModelCodec:
 
     def _check_origin(self, header: Header) -> None:
         """Refuses a file of another checkpoint, warns about another synthesis."""
-        if header.fingerprint != self.fingerprint:
-            raise CheckpointError(
-                f"the file was written with checkpoint {header.fingerprint.hex()}, this is "
-                f"{self.fingerprint.hex()} ({self.name}): pass the right one with --checkpoint"
-            )
+        check_origin(header, self.name, self.fingerprint, self.synthesis)
         if header.portable != self.portable:
             raise CorruptedFileError("the header's profile is not the one of its checkpoint")
-        if header.synthesis != self.synthesis:
-            warnings.warn(
-                f"the file was written for synthesis {header.synthesis.hex()}, this checkpoint "
-                f"has {self.synthesis.hex()}: the latents are the same, the picture may differ",
-                SynthesisWarning,
-                stacklevel=4,
-            )
 
     def _rate_point(self, header: Header) -> float | None:
         """The rate point of a file of a variable-rate model."""

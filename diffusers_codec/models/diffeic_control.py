@@ -6,7 +6,9 @@ TCSVT 2024 (arXiv 2404.18820), section III-B.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import os
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -56,10 +58,16 @@ class DiffEICControlModel(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as 
         head_channels: channels of one attention head.
         time_channels: of the sinusoids of t; they are embedded in four times as many.
         norm_num_groups: of the group norms.
+        prompt_tokens: of the prompt's embedding that goes with the module, :attr:`prompt`.
+        saved_fingerprint: of the weights; written when saving, so that a module keeps its name in
+            whatever precision it is loaded.
         use_linear_projection, flip_sin_to_cos, freq_shift, norm_eps: as in the UNet.
     """
 
     _supports_gradient_checkpointing = True
+    prompt: Tensor
+    """What UNet and module see instead of a text, (1, prompt_tokens, cross_attention_dim): the
+    embedding of the empty prompt for a UNet that was trained with texts, zeros at first."""
 
     @register_to_config
     def __init__(
@@ -79,8 +87,11 @@ class DiffEICControlModel(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as 
         flip_sin_to_cos: bool = True,
         freq_shift: float = 0,
         norm_eps: float = 1e-5,
+        prompt_tokens: int = 77,
+        saved_fingerprint: str | None = None,
     ) -> None:
         super().__init__()
+        self.register_buffer("prompt", torch.zeros(1, prompt_tokens, cross_attention_dim))
         widths, levels = tuple(block_out_channels), len(block_out_channels)
         embedded = 4 * time_channels
         self.time_proj = Timesteps(time_channels, flip_sin_to_cos, freq_shift)
@@ -151,9 +162,51 @@ class DiffEICControlModel(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as 
             [conv(s) for conv, s in zip(self.decoder_convs, reversed(stream), strict=True)],
         )
 
+    def fingerprint(self) -> str:
+        """Hexadecimal name of the weights: as saved, or as they are in a module never saved."""
+        return str(self.config["saved_fingerprint"] or self._digest())
+
+    def _digest(self) -> str:
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:12]
+
+    def save_pretrained(  # a pipeline looks for these names in the signature
+        self,
+        save_directory: str | os.PathLike[Any],
+        is_main_process: bool = True,
+        save_function: Callable[..., Any] | None = None,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        max_shard_size: int | str = "10GB",
+        push_to_hub: bool = False,
+        use_flashpack: bool = False,
+        **options: Any,
+    ) -> None:
+        """Save as ``ModelMixin.save_pretrained`` does, with the fingerprint of these weights."""
+        self.register_to_config(saved_fingerprint=self._digest())
+        super().save_pretrained(
+            save_directory,
+            is_main_process=is_main_process,
+            save_function=save_function,
+            safe_serialization=safe_serialization,
+            variant=variant,
+            max_shard_size=max_shard_size,
+            push_to_hub=push_to_hub,
+            use_flashpack=use_flashpack,
+            **options,
+        )
+
     @classmethod
     def from_unet(
-        cls, unet: UNet2DConditionModel, ratio: float = 0.2, *, condition_channels: int = 4
+        cls,
+        unet: UNet2DConditionModel,
+        ratio: float = 0.2,
+        *,
+        condition_channels: int = 4,
+        prompt: Tensor | None = None,
     ) -> DiffEICControlModel:
         """A fresh module for a UNet, with the leading channels of its weights.
 
@@ -161,6 +214,8 @@ class DiffEICControlModel(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as 
             unet: of any width, with attention in its middle.
             ratio: the module's widths over the UNet's, rounded to whole attention heads.
             condition_channels: of z_c; their part of the first convolution starts random.
+            prompt: embedding of the empty prompt, (1, tokens, width), for a UNet that was trained
+                with texts; None for one token of zeros.
 
         Raises:
             OptionError: for a ratio outside (0, 1], or a UNet of another kind.
@@ -196,7 +251,10 @@ class DiffEICControlModel(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as 
             flip_sin_to_cos=config.flip_sin_to_cos,
             freq_shift=config.freq_shift,
             norm_eps=config.norm_eps,
+            prompt_tokens=1 if prompt is None else prompt.shape[1],
         )
+        if prompt is not None:
+            control.prompt.copy_(prompt)
         crop(control, stock)
         return control
 

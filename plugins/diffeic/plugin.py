@@ -23,3 +23,12 @@ def register_components(register: Register) -> None:
         "diffusers_codec.models.diffeic_control:DiffEICControlModel",
         help="steers a stock UNet towards a content variable",
     )
+
+
+@hookimpl
+def register_pipelines(register: Register) -> None:
+    register(
+        "DiffEICPipeline",
+        "diffusers_codec.pipelines.diffeic.pipeline_diffeic:DiffEICPipeline",
+        help="extreme compression with a latent diffusion prior",
+    )

@@ -1,0 +1,330 @@
+"""DiffEICPipeline: pictures at less than 0.15 bits per pixel, drawn by a latent diffusion model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
+from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
+from torch import Tensor
+
+from compressai_gen.bitstream import MAX_PIXELS
+from compressai_gen.codec.geometry import pad
+from compressai_gen.errors import CheckpointError, ImageError
+from compressai_gen.images import MAX_SIDE, from_tensor, to_tensor
+from compressai_gen.models.lfgcm import STRIDE, Lfgcm
+from diffusers_codec.models.autoencoders import (
+    Autoencoder,
+    decode,
+    downsampling,
+    encode,
+    latent_channels,
+)
+from diffusers_codec.models.compression_model import CompressionModelComponent
+from diffusers_codec.models.diffeic_control import DiffEICControlModel
+from diffusers_codec.pipelines.codec import CodecPipelineOutput
+from diffusers_codec.pipelines.diffeic import files
+from diffusers_codec.pipelines.diffeic.files import Content
+from diffusers_codec.pipelines.diffeic.sampling import STEPS, check_steps, sample
+from diffusers_codec.pipelines.pictures import (
+    Pictures,
+    as_output,
+    bits_per_pixel,
+    check_output_type,
+    pictures,
+)
+from diffusers_codec.pipelines.publishing import PublishedPipeline
+
+Scheduler: TypeAlias = (  # whose classes diffusers reads off the constructor's annotation
+    DDPMScheduler
+    | DDIMScheduler
+    | DPMSolverMultistepScheduler
+    | EulerDiscreteScheduler
+    | UniPCMultistepScheduler
+)
+OnStepEnd: TypeAlias = Callable[[Any, int, Any, dict[str, Tensor]], dict[str, Tensor] | None]
+
+
+class DiffEICPipeline(PublishedPipeline):
+    """A small codec for the content, a large diffusion model for the rest.
+
+    .. code-block:: none
+
+        image ─┬────────────► LFGCM ─► .cgen bytes ─► LFGCM ─► z_c ─► control ──┐
+               └► VAE ─► z_g ──▲                                │               ▼
+                                                   0 steps ─────┤   noise ─► UNet, some steps
+                                                                ▼               ▼
+                                                         image ◄─ VAE ◄─────────┘
+
+    Li et al., "Toward Extreme Image Compression with Latent Feature Guidance and Diffusion Prior",
+    TCSVT 2024 (arXiv 2404.18820). VAE, UNet and scheduler are stock and can be replaced by others
+    of the same latent space, on the same files; the noise is a function of the file alone.
+
+    Args:
+        vae: `AutoencoderKL` or `AutoencoderTiny` with the codec's latents.
+        unet: any UNet of Stable Diffusion 1.x or 2.x, for eps or v.
+        control: the control module made for that UNet; it holds the empty prompt's embedding.
+        codec: an LFGCM (``diffeic-lfgcm``).
+        scheduler: `sampling.default_scheduler()`, the paper's, or another stock one.
+
+    Example:
+        >>> pipe = DiffEICPipeline.from_pretrained("path/to/pipeline")  # doctest: +SKIP
+        >>> pipe.decompress(data, num_inference_steps=20)  # doctest: +SKIP
+        <PIL.Image.Image image mode=RGB size=768x512>
+    """
+
+    vae: Any
+    unet: Any
+    control: Any
+    codec: CompressionModelComponent
+    scheduler: Any
+    model_cpu_offload_seq = "codec->control->unet->vae"  # type: ignore[assignment]
+    # offloaded as a whole or not at all: layer by layer would split the entropy path
+    _exclude_from_cpu_offload = ["codec"]  # noqa: RUF012  (an instance variable in the base class)
+
+    def __init__(
+        self,
+        vae: Autoencoder,
+        unet: UNet2DConditionModel,
+        control: DiffEICControlModel,
+        codec: CompressionModelComponent,
+        scheduler: Scheduler,
+    ) -> None:
+        super().__init__()
+        self.register_modules(vae=vae, unet=unet, control=control, codec=codec, scheduler=scheduler)
+
+    # -- bytes --------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def compress(self, image: Any, *, num_inference_steps: int | None = None) -> bytes:
+        """One picture to the content of a ``.cgen`` file.
+
+        Args:
+            image: PIL image, uint8 array (H, W, 3), or float tensor (3, H, W) or (1, 3, H, W) in
+                [0, 1]; any size.
+            num_inference_steps: the sender's wish, kept in the header; None for none.
+
+        Raises:
+            ImageError: for a picture that cannot be coded as it is.
+            CheckpointError: if the components do not fit together.
+            OptionError: for steps out of range.
+        """
+        self.check_inputs(num_inference_steps, 1.0, "pt", None)
+        data = self._write(to_tensor(image), num_inference_steps)
+        self.maybe_free_model_hooks()
+        return data
+
+    @torch.no_grad()
+    def decompress(
+        self,
+        data: bytes,
+        *,
+        num_inference_steps: int | None = None,
+        scheduler: Any = None,
+        start: float = 1.0,
+        output_type: str = "pil",
+        seed: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+        callback_on_step_end: OnStepEnd | None = None,
+    ) -> Any:
+        """The content of a ``.cgen`` file to its picture.
+
+        Args:
+            data: written by this codec.
+            num_inference_steps: passes of the UNet; 0 for the content variable straight through the
+                VAE; None for the sender's wish, without one 50.
+            scheduler: a stock one instead of the pipeline's.
+            start: 1 from pure noise; less from the content variable, noised to that share of the
+                time steps.
+            output_type: "pil", "np" (uint8, (H, W, 3)) or "pt" (float32, (3, H, W), in [0, 1]).
+            seed: of the noise, for other samples than the file's own.
+            max_pixels: larger pictures are refused.
+            callback_on_step_end: called as ``f(pipeline, step, timestep, {"latents": z_t})`` after
+                each step; z_t can be replaced by returning such a dictionary.
+
+        Raises:
+            BitstreamError: if the data are damaged, or not a ``.cgen`` file.
+            CheckpointError: another checkpoint wrote them, or the components do not fit together.
+            OptionError: an argument out of range, or a scheduler that cannot be used so.
+        """
+        self.check_inputs(num_inference_steps, start, output_type, scheduler)
+        content = self.read(data, max_pixels)
+        image = self.render(
+            content,
+            num_inference_steps=num_inference_steps,
+            scheduler=scheduler,
+            start=start,
+            output_type=output_type,
+            seed=seed,
+            callback_on_step_end=callback_on_step_end,
+        )
+        self.maybe_free_model_hooks()
+        return image
+
+    @torch.no_grad()
+    def read(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Content:
+        """The content variable of a file, from which :meth:`render` makes pictures.
+
+        Raises:
+            BitstreamError, CheckpointError: as for :meth:`decompress`.
+        """
+        model = self._model()
+        return files.read(model, data, files.synthesis_hash(model, self.control), max_pixels)
+
+    @torch.no_grad()
+    def render(
+        self,
+        content: Content,
+        *,
+        num_inference_steps: int | None = None,
+        scheduler: Any = None,
+        start: float = 1.0,
+        output_type: str = "pil",
+        seed: int | None = None,
+        callback_on_step_end: OnStepEnd | None = None,
+    ) -> Any:
+        """A picture of a content variable; arguments and errors as for :meth:`decompress`."""
+        steps = num_inference_steps
+        if steps is None:
+            steps = STEPS if content.header.steps is None else content.header.steps
+        with self.progress_bar(total=steps) as bar:
+
+            def step_end(number: int, timestep: Any, latents: Tensor) -> Tensor | None:
+                bar.update()
+                if callback_on_step_end is None:
+                    return None
+                given = {"latents": latents}
+                changed = callback_on_step_end(self, number, timestep, given) or {}
+                return changed.get("latents")
+
+            latents = sample(
+                self.unet,
+                self.control,
+                scheduler or self.scheduler,
+                content.z_c.to(self._execution_device),
+                seed=content.seed if seed is None else seed,
+                num_inference_steps=steps,
+                start=start,
+                callback=step_end,
+            )
+        x_hat = decode(self.vae, latents)
+        header = content.header
+        return from_tensor(x_hat[:, :, : header.height, : header.width], output_type)
+
+    # -- the call -----------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Pictures,
+        num_inference_steps: int = STEPS,
+        start: float = 1.0,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: OnStepEnd | None = None,
+    ) -> CodecPipelineOutput | tuple[Any, list[float], list[bytes]]:
+        """Compress and decompress, through real files.
+
+        Args:
+            image: a PIL image, an array (H, W, 3) or (B, H, W, 3) of uint8 or of floats in [0, 1],
+                a float tensor (3, H, W) or (B, 3, H, W) in [0, 1], or a list of any of them.
+            num_inference_steps, start, callback_on_step_end: see :meth:`decompress`.
+            output_type: "pil", "np" or "pt".
+            return_dict: False for a plain tuple.
+
+        Returns:
+            The decoded pictures, the bits per pixel and the files.
+
+        Raises:
+            ImageError: for a picture that cannot be coded as it is.
+            CheckpointError, OptionError: see :meth:`decompress`.
+        """
+        self.check_inputs(num_inference_steps, start, output_type, None)
+        written, decoded = [], []
+        for picture in pictures(image):
+            written.append(self._write(to_tensor(picture), None))
+            decoded.append(
+                self.render(
+                    self.read(written[-1]),
+                    num_inference_steps=num_inference_steps,
+                    start=start,
+                    output_type="pt",
+                    callback_on_step_end=callback_on_step_end,
+                )
+            )
+        self.maybe_free_model_hooks()
+        rates = bits_per_pixel(written, decoded)
+        images = as_output(decoded, output_type)
+        if not return_dict:
+            return images, rates, written
+        return CodecPipelineOutput(images=images, bits_per_pixel=rates, files=written)
+
+    # -- parts --------------------------------------------------------------------------------
+
+    def check_inputs(
+        self, num_inference_steps: int | None, start: float, output_type: str, scheduler: Any
+    ) -> None:
+        """Everything that can be checked without a picture.
+
+        Raises:
+            OptionError: an argument out of range, or a scheduler that cannot be used so.
+            CheckpointError: if the components do not fit together.
+        """
+        check_output_type(output_type)
+        steps = STEPS if num_inference_steps is None else num_inference_steps
+        check_steps(scheduler or self.scheduler, steps, start)
+        self.check_components()
+
+    def check_components(self) -> None:
+        """Whether VAE, UNet, control module and codec speak of the same latents.
+
+        Raises:
+            CheckpointError: names the two that do not, or a missing one.
+        """
+        missing = [name for name, part in self.components.items() if part is None]
+        if missing:
+            raise CheckpointError(f"this DiffEICPipeline has no {', '.join(missing)}")
+        model, unet, control = self._model(), self.unet.config, self.control.config
+        channels = model.latent_channels
+        if latent_channels(self.vae) != channels or downsampling(self.vae) != STRIDE:
+            raise CheckpointError(
+                f"the VAE has {latent_channels(self.vae)} latent channels at 1/"
+                f"{downsampling(self.vae)} of the resolution, the codec was trained for {channels} "
+                f"at 1/{STRIDE}: take a VAE of the same latent space"
+            )
+        if unet.in_channels != channels:
+            raise CheckpointError(
+                f"the UNet takes {unet.in_channels} channels, the codec's latents have {channels}"
+            )
+        own = (list(control.unet_channels), control.cross_attention_dim)
+        given = (list(unet.block_out_channels), unet.cross_attention_dim)
+        if own != given:
+            raise CheckpointError(
+                f"the control module was made for a UNet of widths {own[0]} and a prompt of "
+                f"{own[1]} numbers, this one has {given[0]} and {given[1]}: train one for it, or "
+                "start with DiffEICControlModel.from_unet(unet)"
+            )
+
+    def _model(self) -> Lfgcm:
+        model = self.codec.model
+        if not isinstance(model, Lfgcm):
+            raise CheckpointError(
+                f"the codec is a {type(model).__name__}: DiffEIC needs a diffeic-lfgcm"
+            )
+        return model
+
+    def _write(self, x: Tensor, steps: int | None) -> bytes:
+        """The file of a picture (1, 3, H, W) in [0, 1]."""
+        height, width = x.shape[-2:]
+        if max(height, width) > MAX_SIDE:
+            raise ImageError(f"{width}x{height}: at most {MAX_SIDE} pixels a side")
+        model, x = self._model(), pad(x).to(self._execution_device)
+        guidance = encode(self.vae, x) if model.guidance else None
+        synthesis = files.synthesis_hash(model, self.control)
+        return files.write(model, x, guidance, (height, width), synthesis, steps)

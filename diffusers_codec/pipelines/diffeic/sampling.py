@@ -1,0 +1,137 @@
+"""From the content variable to a latent: a stock scheduler, a stock UNet and the control module."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from torch import Tensor
+
+from compressai_gen.errors import OptionError
+from diffusers_codec.models.injection import Injection
+from diffusers_codec.noise import check_seed, counter_noise, step_generator
+
+STEPS = 50
+"""The paper's."""
+
+StepCallback: TypeAlias = Callable[[int, Any, Tensor], Tensor | None]
+"""Number of the step, timestep and noisy latent; a tensor returned replaces it."""
+
+
+def default_scheduler() -> DDPMScheduler:
+    """The paper's spaced DDPM, with Stable Diffusion's betas.
+
+    Fifty steps spread evenly from T - 1 to 0 are those of guided-diffusion; diffusers calls it
+    "linspace". Nothing is clipped.
+    """
+    return DDPMScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type="epsilon",
+        timestep_spacing="linspace",
+        variance_type="fixed_small",
+        clip_sample=False,
+    )
+
+
+@torch.no_grad()
+def sample(
+    unet: Any,
+    control: Any,
+    scheduler: Any,
+    z_c: Tensor,
+    *,
+    seed: int,
+    num_inference_steps: int = STEPS,
+    start: float = 1.0,
+    callback: StepCallback | None = None,
+) -> Tensor:
+    """A latent of the diffusion model whose content is z_c.
+
+    Args:
+        unet: a stock `UNet2DConditionModel`; it is left as it was.
+        control: the control module, which holds the prompt's embedding.
+        scheduler: of diffusers; its timesteps are set here.
+        z_c: scaled content variable, shape (B, C, h, w).
+        seed: of the start noise and of a stochastic scheduler's steps.
+        num_inference_steps: passes of UNet and control module; 0 gives z_c itself.
+        start: 1 starts from noise alone, as in the paper; less from z_c with the noise of that
+            share of the time steps, as RDEIC does (0.3).
+        callback: called after each step.
+
+    Returns:
+        scaled latent, shape of ``z_c``, float32.
+
+    Raises:
+        OptionError: whatever is out of range, before anything is computed.
+    """
+    check_steps(scheduler, num_inference_steps, start)
+    check_seed(seed)
+    if num_inference_steps == 0:
+        return z_c.float()
+    device, dtype = z_c.device, unet.dtype
+    timesteps = spaced(scheduler, num_inference_steps, start, device)
+    noise = counter_noise(seed, z_c.shape).to(device)
+    if start == 1:
+        latents = noise * scheduler.init_noise_sigma
+    else:
+        latents = scheduler.add_noise(z_c.float(), noise, timesteps[:1])
+    prompt = control.prompt.to(device, dtype).expand(len(z_c), -1, -1)
+    extra = step_noise(scheduler, seed)
+    with Injection(unet) as injection:
+        for number, timestep in enumerate(timesteps):
+            seen = scheduler.scale_model_input(latents, timestep).to(dtype)
+            injection.set(control(seen, timestep, z_c.to(dtype), prompt))
+            predicted = unet(seen, timestep, encoder_hidden_states=prompt).sample.float()
+            latents = scheduler.step(predicted, timestep, latents, **extra).prev_sample
+            changed = None if callback is None else callback(number, timestep, latents)
+            latents = latents if changed is None else changed
+    return latents.float()
+
+
+def spaced(scheduler: Any, steps: int, start: float, device: torch.device) -> Tensor:
+    """The time steps, largest first: the last ``steps`` of as many as spread over all of them."""
+    scheduler.set_timesteps(max(steps, round(steps / start)), device=device)
+    first = len(scheduler.timesteps) - steps
+    if first and hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(first)
+    return scheduler.timesteps[first:]
+
+
+def step_noise(scheduler: Any, seed: int) -> dict[str, Any]:
+    """What a stochastic scheduler draws from, the same on every device."""
+    takes_noise = "generator" in inspect.signature(scheduler.step).parameters
+    return {"generator": step_generator(seed)} if takes_noise else {}
+
+
+def check_steps(scheduler: Any, steps: int, start: float) -> None:
+    """Whether a scheduler can be run so.
+
+    Raises:
+        OptionError: steps or start out of range, or a scheduler for predictions of another kind.
+    """
+    name, config = type(scheduler).__name__, scheduler.config
+    most = config["num_train_timesteps"]
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 0 <= steps <= most:
+        raise OptionError(f"num_inference_steps {steps!r}: give an integer from 0 to {most}")
+    if not 0 < start <= 1:
+        raise OptionError(f"start {start!r}: give a number above 0, at most 1 (pure noise)")
+    if round(steps / start) > most:
+        raise OptionError(
+            f"{steps} steps in the last {start:g} of {most} time steps: at most {int(most * start)}"
+        )
+    if config.get("prediction_type") not in ("epsilon", "v_prediction"):
+        raise OptionError(
+            f"{name} has prediction_type {config.get('prediction_type')!r}; UNets of Stable "
+            'Diffusion predict "epsilon" or "v_prediction"'
+        )
+    if config.get("clip_sample") or config.get("thresholding"):
+        raise OptionError(
+            f"{name} clips predictions to pixels' range, latents go beyond: use "
+            f"{name}.from_config(scheduler.config, clip_sample=False, thresholding=False)"
+        )
