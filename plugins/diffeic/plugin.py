@@ -32,3 +32,12 @@ def register_pipelines(register: Register) -> None:
         "diffusers_codec.pipelines.diffeic.pipeline_diffeic:DiffEICPipeline",
         help="extreme compression with a latent diffusion prior",
     )
+
+
+@hookimpl
+def register_converters(register: Register) -> None:
+    register(
+        "diffeic",
+        "compressai_gen_plugins.diffeic.convert:convert_diffeic",
+        help="lc.ckpt of the released DiffEIC, with a Stable Diffusion 2.1-base",
+    )

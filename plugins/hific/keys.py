@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from compressai_gen.checkpoints.renaming import Modules, pairs, renamed
 from compressai_gen.errors import CheckpointError
-
-Modules = dict[str, str]
 
 HIFIC_DROPPED = (
     "Discriminator.",  # training only
@@ -34,8 +33,8 @@ def hific_state(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
     means = _take(state, [f"Hyperprior.synthesis_mu.conv{k}" for k in (1, 2, 3)])
     for network in (scales, means):
         network["4.weight"] = network["4.weight"].flip(2, 3).transpose(0, 1)
-    renamed = _renamed(state, _hific_modules(_blocks(state, "Generator.resblock_{}.conv1.weight")))
-    return {**renamed, **_side_by_side(scales, means)}
+    state = renamed(state, _hific_modules(_blocks(state, "Generator.resblock_{}.conv1.weight")))
+    return {**state, **_side_by_side(scales, means)}
 
 
 def ms_illm_state(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -48,22 +47,22 @@ def ms_illm_state(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
     scales = _take(state, [f"hyper_synthesis_scale.{k}" for k in (0, 2, 4)])
     means = _take(state, [f"hyper_synthesis_mean.{k}" for k in (0, 2, 4)])
     blocks = _blocks(state, "decoder.resid_blocks.{}.sequence.0.weight")
-    return {**_renamed(state, _ms_illm_modules(blocks)), **_side_by_side(scales, means)}
+    return {**renamed(state, _ms_illm_modules(blocks)), **_side_by_side(scales, means)}
 
 
 def _hific_modules(blocks: int) -> Modules:
     modules = {"Encoder.conv_block_out.1": "g_a.15", "Generator.conv_block_out.1": "g_s.tail.12"}
     for k in range(5):
-        modules |= _pairs(f"Encoder.conv_block{k + 1}", (1, 2), "g_a", (3 * k, 3 * k + 1))
-    modules |= _pairs("Generator.conv_block_init", (0, 2, 3), "g_s.head", (0, 1, 2))
+        modules |= pairs(f"Encoder.conv_block{k + 1}", (1, 2), "g_a", (3 * k, 3 * k + 1))
+    modules |= pairs("Generator.conv_block_init", (0, 2, 3), "g_s.head", (0, 1, 2))
     layers = ("conv1", "norm1", "conv2", "norm2")
     for k in range(blocks):
-        modules |= _pairs(f"Generator.resblock_{k}", layers, f"g_s.body.{k}", (0, 1, 3, 4))
+        modules |= pairs(f"Generator.resblock_{k}", layers, f"g_s.body.{k}", (0, 1, 3, 4))
     for k in range(4):
         ours = (3 * k, 3 * k + 1)
-        modules |= _pairs(f"Generator.upconv_block{k + 1}", (0, 1), "g_s.tail", ours)
+        modules |= pairs(f"Generator.upconv_block{k + 1}", (0, 1), "g_s.tail", ours)
     convolutions = ("conv1", "conv2", "conv3")
-    modules |= _pairs("Hyperprior.analysis_net", convolutions, "h_a", (0, 2, 4))
+    modules |= pairs("Hyperprior.analysis_net", convolutions, "h_a", (0, 2, 4))
     for theirs, our in (("H", "matrices"), ("b", "biases"), ("a", "factors")):
         for k in range(4):
             name = f"Hyperprior.hyperlatent_likelihood.{theirs}_{k}"
@@ -79,33 +78,18 @@ def _ms_illm_modules(blocks: int) -> Modules:
         "latent_bottleneck": "gaussian_conditional",
     }
     for k in range(5):
-        modules |= _pairs(f"encoder.blocks.{k}", (0, 1), "g_a", (3 * k, 3 * k + 1))
-    modules |= _pairs("decoder.block_0", (0, 1, 2), "g_s.head", (0, 1, 2))
+        modules |= pairs(f"encoder.blocks.{k}", (0, 1), "g_a", (3 * k, 3 * k + 1))
+    modules |= pairs("decoder.block_0", (0, 1, 2), "g_s.head", (0, 1, 2))
     layers = (0, 1, 3, 4)
     for k in range(blocks):
-        modules |= _pairs(f"decoder.resid_blocks.{k}.sequence", layers, f"g_s.body.{k}", layers)
+        modules |= pairs(f"decoder.resid_blocks.{k}.sequence", layers, f"g_s.body.{k}", layers)
     for k in range(4):
-        modules |= _pairs(f"decoder.blocks.{k}", (0, 1), "g_s.tail", (3 * k, 3 * k + 1))
-    return modules | _pairs("hyper_analysis", (0, 2, 4), "h_a", (0, 2, 4))
-
-
-def _pairs(theirs: str, inside: Iterable[object], ours: str, places: Iterable[int]) -> Modules:
-    return {f"{theirs}.{i}": f"{ours}.{k}" for i, k in zip(inside, places, strict=True)}
+        modules |= pairs(f"decoder.blocks.{k}", (0, 1), "g_s.tail", (3 * k, 3 * k + 1))
+    return modules | pairs("hyper_analysis", (0, 2, 4), "h_a", (0, 2, 4))
 
 
 def _blocks(state: Mapping[str, Tensor], pattern: str) -> int:
     return sum(pattern.format(k) in state for k in range(len(state)))
-
-
-def _renamed(state: Mapping[str, Tensor], modules: Modules) -> dict[str, Tensor]:
-    """Every tensor under our name for its module; one that is not known keeps its name."""
-    renamed = {}
-    for name, tensor in state.items():
-        parts = name.split(".")
-        heads = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
-        known = next((head for head in heads if head in modules), None)
-        renamed[name if known is None else modules[known] + name[len(known) :]] = tensor
-    return renamed
 
 
 def _take(state: dict[str, Tensor], layers: Iterable[str]) -> dict[str, Tensor]:

@@ -68,7 +68,9 @@ _SMALL = FusionRecipe(
     learning_rate=1e-3,
     muon=2e-3,
     decay=0.7,
-    fidelity=0.002,
+    fidelity=0.0003,
+    target_weight=0.05,
+    auxiliary_share=0.1,
     auxiliary_rate=2e-4,
     minutes=90,
 )
