@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from compressai_gen.hookspecs import Register, RegisterZooModel, hookimpl
+from compressai_gen.hookspecs import Register, RegisterRecipe, RegisterZooModel, hookimpl
+from compressai_gen.options import Option
 
 
 @hookimpl
@@ -40,4 +41,22 @@ def register_converters(register: Register) -> None:
         "diffeic",
         "compressai_gen_plugins.diffeic.convert:convert_diffeic",
         help="lc.ckpt of the released DiffEIC, with a Stable Diffusion 2.1-base",
+    )
+
+
+@hookimpl
+def register_recipes(register: RegisterRecipe) -> None:
+    def option(name: str, kind: type, default: object, help: str) -> Option:
+        return Option(name, kind, default, help, verbs=("train",))
+
+    register(
+        "prior",
+        "compressai_gen_plugins.diffeic.prior:PRIOR",
+        options=(
+            option("teacher", str, "madebyollin/taesd", "autoencoder whose latents to learn"),
+            option("loss", str, "lpips-squeeze", "registered loss of the autoencoder's pictures"),
+            option("stage", str, "both", "vae, unet or both"),
+            option("half", bool, False, "save in half precision"),
+        ),
+        help="a latent diffusion model in Stable Diffusion's latent space",
     )

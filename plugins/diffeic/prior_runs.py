@@ -1,0 +1,240 @@
+"""What ``cgen train prior`` runs: the autoencoder first, then the UNet on its latents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compressai_gen.errors import CheckpointError, MissingWeightsError, OptionError
+from compressai_gen.training.presets import choose_preset, remember
+
+if TYPE_CHECKING:
+    from compressai_gen.training.loop import Task
+    from compressai_gen_plugins.diffeic.prior import PriorRecipe
+
+IDENTITY = ("arguments", "teacher", "loss")
+"""Fields that a run cannot change on its way."""
+
+STAGES = ("both", "vae", "unet")
+
+TAESD = "madebyollin/taesd"
+"""A small autoencoder in the latent space of Stable Diffusion 1 and 2, MIT licence."""
+
+
+@dataclass(frozen=True)
+class PriorRecipes:
+    """The presets; the first is the default."""
+
+    presets: Mapping[str, PriorRecipe]
+
+    def preset(self, name: str | None = None) -> PriorRecipe:
+        """The preset ``name``, or the first.
+
+        Raises:
+            UnknownNameError: if there is no such preset.
+        """
+        return choose_preset(self.presets, name)
+
+    def train(
+        self,
+        data: Path,
+        out: Path,
+        *,
+        preset: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        init: str | None = None,
+        seed: int = 0,
+        workers: int = 0,
+        steps: int | None = None,
+        stage: str = "both",
+        half: bool = False,
+        **changes: Any,
+    ) -> Path:
+        """Train one stage or both; goes on where a run in ``out`` stopped.
+
+        Args:
+            data: folder of photographs.
+            out: folder of the run; the result is ``out/prior``, with ``vae``, ``unet`` and
+                ``scheduler`` as diffusers saves them.
+            preset: name of the preset.
+            arguments: of the networks, where they differ: see `PriorRecipe.with_arguments`.
+            init: folder of another prior whose networks to start from; they keep their sizes.
+            seed: of everything random.
+            workers: processes that read photographs.
+            steps: stop each stage after this many steps even if time is left.
+            stage: "vae", "unet" or "both". One alone has all the minutes for itself; of both, an
+                autoencoder that is finished is left as it is.
+            half: save in half precision.
+            **changes: fields of `PriorRecipe` that differ from the preset's.
+
+        Returns:
+            the folder of the prior.
+
+        Raises:
+            OptionError: for impossible settings, or others than the run in ``out`` was begun with.
+            MissingWeightsError: if teacher or loss network are not on this machine.
+            CheckpointError: if there is no autoencoder to train the UNet with, or no such ``init``.
+        """
+        recipe = self.preset(preset).with_arguments(arguments or {}).replace(**changes)
+        recipe.check()
+        if stage not in STAGES:
+            raise OptionError(f"stage {stage!r}: give one of {', '.join(STAGES)}")
+        run = PriorRun(recipe, data, out, init, seed, workers, steps, half)
+        if stage == "vae" or (stage == "both" and not (run.folder / "vae").exists()):
+            run.train_vae(recipe.minutes * (1 if stage == "vae" else recipe.vae_share))
+        if stage != "vae":
+            run.train_unet(recipe.minutes * (1 if stage == "unet" else 1 - recipe.vae_share))
+        return run.folder
+
+    def usage(self, folder: Path) -> str:
+        """What to type to use the result."""
+        return f"cgen train diffeic --prior {folder} --data DIR"
+
+
+class PriorRun:
+    """One run in one folder.
+
+    Args:
+        recipe: what to do.
+        data: folder of photographs.
+        out: folder of the run.
+        init, seed, workers, steps, half: as for `PriorRecipes.train`.
+    """
+
+    def __init__(
+        self,
+        recipe: PriorRecipe,
+        data: Path,
+        out: Path,
+        init: str | None,
+        seed: int,
+        workers: int,
+        steps: int | None,
+        half: bool,
+    ) -> None:
+        from accelerate.utils import set_seed
+
+        set_seed(seed)
+        self.recipe, self.data, self.out, self.folder = recipe, data, out, out / "prior"
+        self.init, self.half = init, half
+        self.seed, self.workers, self.steps = seed, workers, steps
+        remember(recipe, out, IDENTITY)
+
+    def train_vae(self, minutes: float) -> None:
+        """The first stage."""
+        from compressai_gen.losses.loading import load_loss
+        from compressai_gen_plugins.diffeic.prior_tasks import VaeTask
+        from diffusers_codec.models.autoencoders import latent_channels
+
+        recipe = self.recipe
+        vae, teacher = self.new_vae(), open_autoencoder(recipe.teacher)
+        own, given = latent_channels(vae), latent_channels(teacher)
+        if own != given:
+            raise OptionError(
+                f"teacher {recipe.teacher} has {given} latent channels, the autoencoder to train "
+                f"{own}: make them equal"
+            )
+        loss = load_loss(recipe.loss)
+        task = VaeTask(vae, teacher, loss, recipe.loss_weight, recipe.latent_weight)
+        self.train(task, recipe.replace(minutes=minutes), "vae")
+
+    def train_unet(self, minutes: float) -> None:
+        """The second stage, on the latents of the first."""
+        from compressai_gen_plugins.diffeic.prior_tasks import NoiseTask
+        from diffusers_codec.pipelines.diffeic import default_scheduler
+
+        recipe, folder = self.recipe, self.folder / "vae"
+        if not folder.exists():
+            raise CheckpointError(f"no autoencoder in {folder}: train it first, with --stage vae")
+        task = NoiseTask(self.new_unet(), open_autoencoder(str(folder)), recipe.draws, recipe.gamma)
+        stage = recipe.replace(minutes=minutes, crop=recipe.unet_crop, batch_size=recipe.unet_batch)
+        self.train(task, stage, "unet")
+        default_scheduler().save_pretrained(self.folder / "scheduler")
+
+    def new_vae(self) -> Any:
+        """A fresh autoencoder, or that of ``init``.
+
+        What it predicts as variance of its latents is a constant next to zero: nothing here trains
+        it, and a draw from the posterior should be its mean.
+        """
+        import torch
+        from diffusers import AutoencoderKL
+
+        if self.init is not None:
+            return open_part(AutoencoderKL, self.init, "vae")
+        vae: Any = AutoencoderKL(**self.recipe.arguments["vae"])
+        last, channels = vae.encoder.conv_out, vae.config.latent_channels
+        with torch.no_grad():
+            last.weight[channels:] = 0
+            last.bias[channels:] = -30
+        return vae
+
+    def new_unet(self) -> Any:
+        """A fresh UNet, or that of ``init``."""
+        from diffusers import UNet2DConditionModel
+
+        if self.init is not None:
+            return open_part(UNet2DConditionModel, self.init, "unet")
+        return UNet2DConditionModel(**self.recipe.arguments["unet"])
+
+    def train(self, task: Task, recipe: PriorRecipe, part: str) -> None:
+        """Train one part and save it."""
+        import torch
+
+        from compressai_gen.training.loop import Trainer
+
+        trainer = Trainer(
+            task,
+            recipe,
+            self.data,
+            self.out / part,
+            seed=self.seed,
+            workers=self.workers,
+            max_steps=self.steps,
+        )
+        model = trainer.train().cpu()
+        if trainer.accelerator.is_main_process:
+            dtype = torch.float16 if self.half else torch.float32
+            model.to(dtype).save_pretrained(self.folder / part)
+        trainer.accelerator.wait_for_everyone()
+
+
+def open_autoencoder(source: str) -> Any:
+    """An autoencoder of either class.
+
+    Args:
+        source: its folder, or a Hub repo id.
+
+    Raises:
+        MissingWeightsError: if there is none.
+    """
+    from diffusers import AutoencoderKL, AutoencoderTiny, AutoModel
+
+    try:
+        vae: Any = AutoModel.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise MissingWeightsError(
+            f"no autoencoder {source} on this machine, or to be had from the Hub: give the folder "
+            f"of one with --teacher, such as a copy of https://huggingface.co/{TAESD}"
+        ) from error
+    if not isinstance(vae, AutoencoderKL | AutoencoderTiny):
+        raise OptionError(
+            f"{source} is an {type(vae).__name__}: give an AutoencoderKL or an AutoencoderTiny"
+        )
+    return vae
+
+
+def open_part(kind: type[Any], source: str, part: str) -> Any:
+    """A network of another prior.
+
+    Raises:
+        CheckpointError: if it is not there.
+    """
+    try:
+        return kind.from_pretrained(source, subfolder=part)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"no {part} in {source}: give the folder of a prior, which has vae and unet below it"
+        ) from error
