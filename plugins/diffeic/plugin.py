@@ -60,3 +60,17 @@ def register_recipes(register: RegisterRecipe) -> None:
         ),
         help="a latent diffusion model in Stable Diffusion's latent space",
     )
+    register(
+        "diffeic",
+        "compressai_gen_plugins.diffeic.recipe:DIFFEIC",
+        options=(
+            option("prior", str, None, "folder with vae, unet and scheduler, as of `train prior`"),
+            option("multiplier", float, 1.0, "lambda, of the rate in bits per pixel"),
+            option("alignment", float, 2.0, "weight of the space alignment"),
+            option("noise", float, 1.0, "weight of the noise estimation"),
+            option("control_ratio", float, 0.2, "widths of the control module over the UNet's"),
+            option("unrolled", int, 2, "steps of the presets for refinement"),
+            option("start", float, 0.3, "share of the time steps that these cover"),
+        ),
+        help="compression module and control module on a frozen prior",
+    )

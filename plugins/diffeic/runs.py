@@ -1,0 +1,179 @@
+"""What ``cgen train diffeic`` runs: compression module and control module on a frozen prior."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compressai_gen.errors import CheckpointError
+from compressai_gen.training.presets import choose_preset, remember
+
+if TYPE_CHECKING:
+    from compressai_gen_plugins.diffeic.recipe import DiffEICRecipe
+    from compressai_gen_plugins.diffeic.tasks import DiffEICTask, Trained
+
+IDENTITY = ("arguments", "prior", "control_ratio", "refine")
+"""Fields that a run cannot change on its way."""
+
+
+@dataclass(frozen=True)
+class DiffEICRecipes:
+    """The presets; the first is the default."""
+
+    presets: Mapping[str, DiffEICRecipe]
+
+    def preset(self, name: str | None = None) -> DiffEICRecipe:
+        """The preset ``name``, or the first.
+
+        Raises:
+            UnknownNameError: if there is no such preset.
+        """
+        return choose_preset(self.presets, name)
+
+    def train(
+        self,
+        data: Path,
+        out: Path,
+        *,
+        preset: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        init: str | None = None,
+        seed: int = 0,
+        workers: int = 0,
+        steps: int | None = None,
+        **changes: Any,
+    ) -> Path:
+        """Train, export to fixed point, save; goes on where a run in ``out`` stopped.
+
+        Args:
+            data: folder of photographs.
+            out: folder of the run; the result is the pipeline in ``out/checkpoint``.
+            preset: name of the preset.
+            arguments: of the compression module, where they differ from the preset's.
+            init: folder or Hub repo id of a pipeline to start from: its codec and its control
+                module keep their sizes.
+            seed: of everything random.
+            workers: processes that read photographs.
+            steps: stop after this many steps even if time is left.
+            **changes: fields of `DiffEICRecipe` that differ from the preset's.
+
+        Returns:
+            the folder of the pipeline.
+
+        Raises:
+            OptionError: for impossible settings, or others than the run in ``out`` was begun with.
+            CheckpointError: if there is no such prior, or no such ``init``.
+            MissingWeightsError: if the loss network of a refinement is not on this machine.
+        """
+        from accelerate.utils import set_seed
+
+        from compressai_gen.training.loop import Trainer
+
+        recipe = self.preset(preset).replace(**changes).with_arguments(arguments or {})
+        recipe.check()
+        set_seed(seed)
+        prior = open_prior(str(recipe.prior))
+        trained = start(recipe, prior["unet"], init)
+        task = make_task(recipe, trained, prior)
+        trainer = Trainer(task, recipe, data, out, seed=seed, workers=workers, max_steps=steps)
+        if trainer.accelerator.is_main_process:
+            remember(recipe, out, IDENTITY)
+        trainer.train()
+        folder = out / "checkpoint"
+        if trainer.accelerator.is_main_process:
+            task.injection.detach()
+            save(trained, prior, folder)
+        trainer.accelerator.wait_for_everyone()
+        return folder
+
+    def usage(self, folder: Path) -> str:
+        """What to type to try the result."""
+        return f"cgen compress photo.png --codec diffeic --checkpoint {folder}"
+
+
+def open_prior(source: str) -> dict[str, Any]:
+    """VAE, UNet and scheduler of a folder or Hub repo id.
+
+    Raises:
+        CheckpointError: if one of them is not there.
+    """
+    from diffusers import AutoModel, DDPMScheduler
+
+    try:
+        return {
+            "vae": AutoModel.from_pretrained(source, subfolder="vae"),
+            "unet": AutoModel.from_pretrained(source, subfolder="unet"),
+            "scheduler": DDPMScheduler.from_pretrained(source, subfolder="scheduler"),
+        }
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(
+            f"no prior in {source} ({reason}): give a folder with vae, unet and scheduler"
+        ) from None
+
+
+def start(recipe: DiffEICRecipe, unet: Any, init: str | None) -> Trained:
+    """Fresh modules, or those of another pipeline.
+
+    Raises:
+        CheckpointError: if ``init`` has none.
+    """
+    from compressai_gen.models.lfgcm import Lfgcm
+    from compressai_gen_plugins.diffeic.tasks import Trained
+    from diffusers_codec.models.compression_model import CompressionModelComponent
+    from diffusers_codec.models.diffeic_control import DiffEICControlModel
+
+    if init is None:
+        control = DiffEICControlModel.from_unet(unet, recipe.control_ratio)
+        return Trained(Lfgcm(**recipe.arguments), control)
+    try:
+        component = CompressionModelComponent.from_pretrained(init, subfolder="codec")
+        control = DiffEICControlModel.from_pretrained(init, subfolder="control")
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"no DiffEIC pipeline in {init}: {reason}") from None
+    component.model.add_module("portable", None)  # its integers describe the old weights
+    control.register_to_config(saved_fingerprint=None)
+    return Trained(component.model, control)
+
+
+def make_task(recipe: DiffEICRecipe, trained: Trained, prior: Mapping[str, Any]) -> DiffEICTask:
+    """Equation 13, or the refinement."""
+    from compressai_gen.losses.loading import load_loss
+    from compressai_gen_plugins.diffeic.tasks import DiffEICTask, RefineTask
+
+    parts = (trained, prior["vae"], prior["unet"], prior["scheduler"])
+    weights = {
+        "multiplier": recipe.multiplier,
+        "alignment": recipe.alignment,
+        "noise": recipe.noise,
+    }
+    if not recipe.refine:
+        return DiffEICTask(*parts, **weights)
+    return RefineTask(
+        *parts,
+        loss=load_loss(recipe.loss),
+        loss_weight=recipe.loss_weight,
+        steps=recipe.unrolled,
+        start=recipe.start,
+        **weights,
+    )
+
+
+def save(trained: Trained, prior: Mapping[str, Any], folder: Path) -> None:
+    """Export the entropy path and write the pipeline."""
+    from diffusers_codec.models.compression_model import CompressionModelComponent
+    from diffusers_codec.pipelines.diffeic import DiffEICPipeline
+
+    codec, control = trained.codec.cpu().eval(), trained.control.cpu().eval()
+    codec.export()
+    pipeline = DiffEICPipeline(
+        prior["vae"].cpu(),
+        prior["unet"].cpu(),
+        control,
+        CompressionModelComponent.from_compressai(codec),
+        prior["scheduler"],
+    )
+    pipeline.save_pretrained(folder)

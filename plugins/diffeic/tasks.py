@@ -1,0 +1,165 @@
+"""The trainings of DiffEIC on a frozen prior, as tasks of the training loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compressai_gen.losses.loading import Loss
+from compressai_gen.losses.rate_distortion import mse
+from compressai_gen.models.lfgcm import Lfgcm
+from compressai_gen.training.loop import Losses, Task
+from diffusers_codec.models.autoencoders import decode, encode
+from diffusers_codec.models.diffeic_control import DiffEICControlModel
+from diffusers_codec.models.injection import Injection
+from diffusers_codec.pipelines.diffeic.sampling import spaced
+
+
+class Trained(nn.Module):
+    """What is trained: the compression module and the control module."""
+
+    def __init__(self, codec: Lfgcm, control: DiffEICControlModel) -> None:
+        super().__init__()
+        self.codec, self.control = codec, control
+
+    def aux_loss(self) -> Tensor:
+        """The loss of the entropy bottleneck's quantiles."""
+        return self.codec.aux_loss()
+
+
+class DiffEICTask(Task):
+    """Equation 13: ``lambda R + w_sa ||z_c - z_0||^2 + w_ne ||eps - unet(z_t, t, z_c)||^2``.
+
+    R is in bits per pixel; the squares are means over numbers. Without the space alignment (w_sa =
+    0) nothing asks the codec to say anything, and the rate falls to zero (Fig. 11).
+
+    Args:
+        trained: the two modules.
+        vae, unet: the prior, frozen; the UNet has the control module's additions attached.
+        scheduler: its betas and what the UNet predicts.
+        multiplier: lambda.
+        alignment: w_sa.
+        noise: w_ne.
+    """
+
+    model: Trained
+    alphas: Tensor
+
+    def __init__(
+        self,
+        trained: Trained,
+        vae: Any,
+        unet: Any,
+        scheduler: Any,
+        *,
+        multiplier: float,
+        alignment: float = 2.0,
+        noise: float = 1.0,
+    ) -> None:
+        super().__init__("diffeic", trained)
+        self.vae, self.unet = vae.requires_grad_(False).eval(), unet.requires_grad_(False).eval()
+        self.scheduler, self.injection = scheduler, Injection(unet)
+        self.multiplier, self.alignment, self.noise = multiplier, alignment, noise
+        self.register_buffer("alphas", scheduler.alphas_cumprod, persistent=False)
+
+    def forward(self, x: Tensor) -> Losses:
+        """Losses of images (B, 3, H, W)."""
+        with torch.no_grad():
+            z_0 = encode(self.vae, x)
+        out = self.model.codec(x, z_0)
+        missed = squared(out["z_c"] - z_0)
+        rate = bits_per_pixel(out["likelihoods"], x)
+        columns = {"bits_per_pixel": rate, "alignment": missed}
+        loss = self.multiplier * rate + self.alignment * missed
+        extra, more = self.picture_loss(x, z_0, out["z_c"])
+        loss = loss + extra
+        total = loss.mean() + self.model.aux_loss()
+        return Losses(total, {"loss": loss, **columns, **more})
+
+    def picture_loss(self, x: Tensor, z_0: Tensor, z_c: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """What else is minimised, and its parts for the log, each of shape (B,)."""
+        time = torch.randint(len(self.alphas), (len(x),), device=x.device)
+        noise = torch.randn_like(z_0)
+        alpha = self.alphas[time][:, None, None, None]
+        noisy = alpha.sqrt() * z_0 + (1 - alpha).sqrt() * noise
+        wanted = noise
+        if self.scheduler.config.prediction_type == "v_prediction":
+            wanted = alpha.sqrt() * noise - (1 - alpha).sqrt() * z_0
+        error = squared(self.predict(noisy, time, z_c) - wanted)
+        return self.noise * error, {"noise error": error}
+
+    def predict(self, noisy: Tensor, time: Tensor, z_c: Tensor) -> Tensor:
+        """What the steered UNet says, float32."""
+        prompt = self.model.control.prompt.expand(len(noisy), -1, -1)
+        self.injection.set(self.model.control(noisy, time, z_c, prompt))
+        predicted: Tensor = self.unet(noisy, time, encoder_hidden_states=prompt).sample
+        return predicted.float()
+
+    def train(self, mode: bool = True) -> DiffEICTask:
+        """The prior stays in evaluation mode."""
+        super().train(mode)
+        self.vae.eval()
+        self.unet.eval()
+        return self
+
+
+class RefineTask(DiffEICTask):
+    """A second stage after RDEIC: the few steps of decoding are unrolled, the picture is judged.
+
+    Zhang et al., "RDEIC: Accelerating Diffusion-Based Extreme Image Compression with Relay Residual
+    Diffusion", TCSVT 2025 (arXiv 2410.02640): ``||x - x_hat||^2 + 0.5 LPIPS`` in the place of the
+    noise estimation, with x_hat decoded from z_c, noised to a share of the time steps, by a fixed
+    number of deterministic steps. (Its relay residual, another training noise, is not taken over.)
+
+    Args:
+        loss: of pictures, added with ``loss_weight`` to the mean square in [-1, 1].
+        loss_weight: as above.
+        steps: that are unrolled.
+        start: share of the time steps.
+        trained, vae, unet, scheduler, options: as in :class:`DiffEICTask`.
+    """
+
+    def __init__(
+        self,
+        trained: Trained,
+        vae: Any,
+        unet: Any,
+        scheduler: Any,
+        *,
+        loss: Loss,
+        loss_weight: float,
+        steps: int,
+        start: float,
+        **options: float,
+    ) -> None:
+        super().__init__(trained, vae, unet, scheduler, **options)
+        self.name, self.loss, self.loss_weight = "diffeic, refinement", loss, loss_weight
+        from diffusers import DDIMScheduler
+
+        config = {**scheduler.config, "clip_sample": False, "timestep_spacing": "linspace"}
+        self.steps, self.start = steps, start
+        self.sampler: Any = DDIMScheduler.from_config(config)
+
+    def picture_loss(self, x: Tensor, z_0: Tensor, z_c: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        timesteps = spaced(self.sampler, self.steps, self.start, x.device)
+        latents = self.sampler.add_noise(z_c, torch.randn_like(z_c), timesteps[:1])
+        for time in timesteps:
+            predicted = self.predict(latents, time.expand(len(x)), z_c)
+            latents = self.sampler.step(predicted, time, latents).prev_sample
+        x_hat = decode(self.vae, latents)
+        distance, error = self.loss(x_hat, x), mse(x_hat, x)
+        loss = 4 * error / 255**2 + self.loss_weight * distance
+        return loss, {"distance": distance, "squared error": error}
+
+
+def squared(difference: Tensor) -> Tensor:
+    """Mean square of every picture's latent, (B, C, h, w) to (B,)."""
+    return difference.float().square().mean((1, 2, 3))
+
+
+def bits_per_pixel(likelihoods: dict[str, Tensor], x: Tensor) -> Tensor:
+    """The estimated rate of every picture, (B,)."""
+    pixels = x.shape[-2] * x.shape[-1]
+    return sum(-p.log2().sum((1, 2, 3)) for p in likelihoods.values()) / pixels  # type: ignore
