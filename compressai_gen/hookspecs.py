@@ -42,7 +42,13 @@ class RegisterRecipe(Protocol):
 
 class RegisterCodec(Protocol):
     def __call__(
-        self, name: str, target: str, *, options: tuple[Option, ...] = (), help: str = ""
+        self,
+        name: str,
+        target: str,
+        *,
+        options: tuple[Option, ...] = (),
+        architectures: tuple[str, ...] = (),
+        help: str = "",
     ) -> None: ...
 
 
@@ -75,7 +81,7 @@ def register_components(register: Register) -> None:
 
 @hookspec
 def register_codecs(register: RegisterCodec) -> None:
-    """File codecs that are no zoo models: a class with the verbs of `compressai_gen.Codec`."""
+    """File codecs around or beside zoo models: a class with the verbs of `compressai_gen.Codec`."""
 
 
 @hookspec

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from compressai_gen.bitstream import MAX_PIXELS, codec_fingerprint, unpack
-from compressai_gen.checkpoints import find_fingerprint, known, stock_checkpoint
+from compressai_gen.checkpoints import find_fingerprint, known, read_config, stock_checkpoint
 from compressai_gen.codec.model_codec import ModelCodec
 from compressai_gen.errors import CheckpointError, OptionError, UnknownNameError
 from compressai_gen.images import Picture
@@ -74,6 +74,10 @@ def open_codec(
     if checkpoint is None:
         name = name or DEFAULT_CODEC
         checkpoint = _find_weights(name, quality)
+    architecture = read_config(checkpoint).architecture
+    around = _codec_around(architecture)
+    if around is not None and name in (None, architecture):
+        return codecs.load(around)(checkpoint=checkpoint, device=device, dtype=dtype)
     codec = ModelCodec.from_pretrained(checkpoint, quality=quality, device=device, dtype=dtype)
     if name is not None and codec.name != name:
         _check_name(name)
@@ -106,7 +110,17 @@ def codec_for(
         if codec_fingerprint(name) == header.fingerprint:
             return open_codec(name, checkpoint=checkpoint, device=device, dtype=dtype)
     source = find_fingerprint(header.fingerprint) if checkpoint is None else checkpoint
+    around = _codec_around(read_config(source).architecture)
+    if around is not None:
+        return open_codec(around, checkpoint=source, device=device, dtype=dtype)
     return ModelCodec.from_pretrained(source, device=device, dtype=dtype)
+
+
+def _codec_around(architecture: str) -> str | None:
+    """The file codec that reads the files of a zoo model, if it is not the model itself."""
+    codecs = registry("codecs")
+    reads = (name for name in codecs if architecture in codecs.entry(name).details["architectures"])
+    return next(reads, None)
 
 
 def _find_weights(name: str, quality: float | None) -> Path:

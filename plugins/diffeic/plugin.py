@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from compressai_gen.hookspecs import Register, RegisterRecipe, RegisterZooModel, hookimpl
+from compressai_gen.hookspecs import (
+    Register,
+    RegisterCodec,
+    RegisterRecipe,
+    RegisterZooModel,
+    hookimpl,
+)
 from compressai_gen.options import Option
+
+ARCHITECTURE = "diffeic-lfgcm"
+SCHEDULERS = {
+    "ddpm": "DDPMScheduler",
+    "ddim": "DDIMScheduler",
+    "dpm-solver": "DPMSolverMultistepScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "unipc": "UniPCMultistepScheduler",
+}
+"""Stock schedulers by what ``--scheduler`` calls them."""
 
 
 @hookimpl
 def register_zoo_models(register: RegisterZooModel) -> None:
     register(
-        "diffeic-lfgcm",
+        ARCHITECTURE,
         "compressai_gen.models.lfgcm:diffeic_lfgcm",
         architecture="compressai_gen.models.lfgcm:Lfgcm",
         qualities=(1, 5),
@@ -73,4 +89,20 @@ def register_recipes(register: RegisterRecipe) -> None:
             option("start", float, 0.3, "share of the time steps that these cover"),
         ),
         help="compression module and control module on a frozen prior",
+    )
+
+
+@hookimpl
+def register_codecs(register: RegisterCodec) -> None:
+    names = ", ".join(SCHEDULERS)
+    register(
+        "diffeic",
+        "compressai_gen_plugins.diffeic.codec:DiffEICCodec",
+        options=(
+            Option("steps", int, 50, "passes of the diffusion model; 0: none", 0, 1000),
+            Option("start", float, 1.0, "share of the noise to start from", 0, 1, ("decompress",)),
+            Option("scheduler", str, None, f"one of {names}", verbs=("decompress",)),
+        ),
+        architectures=(ARCHITECTURE,),
+        help="extreme compression with a latent diffusion prior",
     )
