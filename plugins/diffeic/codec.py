@@ -44,11 +44,11 @@ class DiffEICCodec:
         dtype: str | torch.dtype | None = None,
     ) -> None:
         source = pipeline_of(first_known() if checkpoint is None else checkpoint)
+        precision = parse_dtype(dtype)
+        options = {} if precision == torch.float32 else {"torch_dtype": precision}
         try:
             with quiet():
-                pipeline: Any = DiffEICPipeline.from_pretrained(
-                    source, torch_dtype=parse_dtype(dtype)
-                )
+                pipeline: Any = DiffEICPipeline.from_pretrained(source, **options)
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise CheckpointError(f"no DiffEIC pipeline in {source}: {reason}") from None

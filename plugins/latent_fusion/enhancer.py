@@ -18,7 +18,8 @@ from diffusers_codec.pipelines.latent_fusion.sampling import (
     sample,
 )
 
-EMBEDDED = Path(__file__).parent / "checkpoint"
+EMBEDDED = Path(__file__).parent / "checkpoint" / "fusion"
+"""D of the codec that ships; its auxiliary encoder lies beside it."""
 
 
 class LatentFusionEnhancer:
