@@ -14,6 +14,7 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
 )
+from peft import LoraConfig
 from PIL import Image
 from small_diffeic import small_pipeline, small_unet, small_vae, steering, tiny_vae
 from small_models import picture, small_model
@@ -23,7 +24,7 @@ from compressai_gen.bitstream import Header, unpack
 from compressai_gen.errors import BitstreamError, CheckpointError, CodecError, OptionError
 from compressai_gen.notes import SynthesisWarning
 from diffusers_codec import CompressionModelComponent
-from diffusers_codec.models import autoencoders
+from diffusers_codec.models import autoencoders, tiling
 from diffusers_codec.noise import counter_noise, step_generator
 from diffusers_codec.pipelines.diffeic import DiffEICPipeline, default_scheduler
 
@@ -195,6 +196,38 @@ def test_half_precision_leaves_the_symbols_alone(pipe, tmp_path, recwarn):
     assert (a - b).abs().mean() < 0.02
     assert half.decompress(half.compress(photo()), num_inference_steps=1).size == (100, 72)
     assert not [w for w in recwarn if w.category is SynthesisWarning]
+
+
+def test_tiles(pipe):
+    """One tile is the whole exactly; several are near it, with every latent covered once."""
+    large = pipe.compress(photo(300, 520))
+    options = {"num_inference_steps": 2, "output_type": "pt"}
+    whole = pipe.decompress(large, **options)
+    assert torch.equal(pipe.decompress(large, tile=576, **options), whole)
+    parts = pipe.decompress(large, tile=256, **options)
+    assert not torch.equal(parts, whole)
+    assert (parts - whole).abs().mean() < 0.02
+    places = torch.arange(40 * 72).view(1, 1, 40, 72).double()
+    for tile in (16, 32, 50):
+        seen = tiling.tiled(lambda r, c: places[:, :, r, c], 40, 72, tile)
+        torch.testing.assert_close(seen, places)
+    with pytest.raises(OptionError, match="multiple of 64"):
+        pipe.decompress(large, tile=300)
+
+
+def test_a_lora_by_the_unets_own_interface(data):
+    own = small_pipeline()
+    options = {"num_inference_steps": 2, "output_type": "pt"}
+    plain = own.decompress(data, **options)
+    own.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"]), "style")
+    for name, parameter in own.unet.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    assert (own.decompress(data, **options) - plain).abs().max() > 1e-3
+    own.unet.disable_adapters()
+    assert torch.equal(own.decompress(data, **options), plain)
+    own.unet.delete_adapters("style")
+    assert torch.equal(own.decompress(data, **options), plain)
 
 
 def test_v_prediction(data):

@@ -85,6 +85,7 @@ class DiffEICCodec:
         steps: int | None = None,
         start: float = 1.0,
         scheduler: str | None = None,
+        tile: int | None = None,
     ) -> Any:
         """The picture in a ``.cgen`` file.
 
@@ -93,12 +94,16 @@ class DiffEICCodec:
             steps: passes of the UNet; 0 for none; None for the sender's wish, or else 50.
             start: below 1 from the noised content variable.
             scheduler: name of a stock one, instead of the pipeline's own.
+            tile: side of overlapping tiles in pixels, for pictures larger than memory.
 
         Raises:
             BitstreamError, CheckpointError, OptionError: as for `DiffEICPipeline.decompress`.
         """
+        if tile is not None:
+            self.pipeline.vae.enable_tiling()
         return self.pipeline.decompress(
             data,
+            tile=tile,
             num_inference_steps=steps,
             start=start,
             scheduler=None if scheduler is None else self.stock(scheduler),

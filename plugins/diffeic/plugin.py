@@ -12,6 +12,7 @@ from compressai_gen.hookspecs import (
 from compressai_gen.options import Option
 
 ARCHITECTURE = "diffeic-lfgcm"
+DECODING = ("decompress",)
 SCHEDULERS = {
     "ddpm": "DDPMScheduler",
     "ddim": "DDIMScheduler",
@@ -100,8 +101,11 @@ def register_codecs(register: RegisterCodec) -> None:
         "compressai_gen_plugins.diffeic.codec:DiffEICCodec",
         options=(
             Option("steps", int, 50, "passes of the diffusion model; 0: none", 0, 1000),
-            Option("start", float, 1.0, "share of the noise to start from", 0, 1, ("decompress",)),
-            Option("scheduler", str, None, f"one of {names}", verbs=("decompress",)),
+            Option("start", float, 1.0, "share of the noise to start from", 0, 1, DECODING),
+            Option("scheduler", str, None, f"one of {names}", verbs=DECODING),
+            Option(
+                "tile", int, None, "side of tiles, pixels, to save memory", 256, 65536, DECODING
+            ),
         ),
         architectures=(ARCHITECTURE,),
         help="extreme compression with a latent diffusion prior",

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from compressai_gen.bitstream import MAX_PIXELS
 from compressai_gen.codec.geometry import pad
-from compressai_gen.errors import CheckpointError, ImageError
+from compressai_gen.errors import CheckpointError, ImageError, OptionError
 from compressai_gen.images import MAX_SIDE, from_tensor, to_tensor
 from compressai_gen.models.lfgcm import STRIDE, Lfgcm
 from diffusers_codec.models.autoencoders import (
@@ -128,6 +128,7 @@ class DiffEICPipeline(PublishedPipeline):
         num_inference_steps: int | None = None,
         scheduler: Any = None,
         start: float = 1.0,
+        tile: int | None = None,
         output_type: str = "pil",
         seed: int | None = None,
         max_pixels: int = MAX_PIXELS,
@@ -142,6 +143,8 @@ class DiffEICPipeline(PublishedPipeline):
             scheduler: a stock one instead of the pipeline's.
             start: 1 from pure noise; less from the content variable, noised to that share of the
                 time steps.
+            tile: side of overlapping tiles in pixels, for pictures larger than memory (with
+                ``pipe.vae.enable_tiling()``); None for the whole picture.
             output_type: "pil", "np" (uint8, (H, W, 3)) or "pt" (float32, (3, H, W), in [0, 1]).
             seed: of the noise, for other samples than the file's own.
             max_pixels: larger pictures are refused.
@@ -160,6 +163,7 @@ class DiffEICPipeline(PublishedPipeline):
             num_inference_steps=num_inference_steps,
             scheduler=scheduler,
             start=start,
+            tile=tile,
             output_type=output_type,
             seed=seed,
             callback_on_step_end=callback_on_step_end,
@@ -185,6 +189,7 @@ class DiffEICPipeline(PublishedPipeline):
         num_inference_steps: int | None = None,
         scheduler: Any = None,
         start: float = 1.0,
+        tile: int | None = None,
         output_type: str = "pil",
         seed: int | None = None,
         callback_on_step_end: OnStepEnd | None = None,
@@ -193,6 +198,7 @@ class DiffEICPipeline(PublishedPipeline):
         steps = num_inference_steps
         if steps is None:
             steps = STEPS if content.header.steps is None else content.header.steps
+        side = None if tile is None else check_tile(tile) // STRIDE
         with self.progress_bar(total=steps) as bar:
 
             def step_end(number: int, timestep: Any, latents: Tensor) -> Tensor | None:
@@ -211,6 +217,7 @@ class DiffEICPipeline(PublishedPipeline):
                 seed=content.seed if seed is None else seed,
                 num_inference_steps=steps,
                 start=start,
+                tile=side,
                 callback=step_end,
             )
         x_hat = decode(self.vae, latents)
@@ -328,3 +335,14 @@ class DiffEICPipeline(PublishedPipeline):
         guidance = encode(self.vae, x) if model.guidance else None
         synthesis = files.synthesis_hash(model, self.control)
         return files.write(model, x, guidance, (height, width), synthesis, steps)
+
+
+def check_tile(tile: int) -> int:
+    """``tile``, if it is one.
+
+    Raises:
+        OptionError: not a multiple of 64, or less than 256.
+    """
+    if tile < 256 or tile % 64:
+        raise OptionError(f"tile {tile}: give a multiple of 64 pixels, at least 256")
+    return tile

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from compressai_gen.errors import OptionError
 from diffusers_codec.models.injection import Injection
+from diffusers_codec.models.tiling import tiled
 from diffusers_codec.noise import check_seed, counter_noise, step_generator
 
 STEPS = 50
@@ -49,6 +50,7 @@ def sample(
     seed: int,
     num_inference_steps: int = STEPS,
     start: float = 1.0,
+    tile: int | None = None,
     callback: StepCallback | None = None,
 ) -> Tensor:
     """A latent of the diffusion model whose content is z_c.
@@ -62,6 +64,8 @@ def sample(
         num_inference_steps: passes of UNet and control module; 0 gives z_c itself.
         start: 1 starts from noise alone, as in the paper; less from z_c with the noise of that
             share of the time steps, as RDEIC does (0.3).
+        tile: side of the overlapping tiles of z_c on which the networks run, for pictures larger
+            than memory; None for the whole.
         callback: called after each step.
 
     Returns:
@@ -84,10 +88,17 @@ def sample(
     prompt = control.prompt.to(device, dtype).expand(len(z_c), -1, -1)
     extra = step_noise(scheduler, seed)
     with Injection(unet) as injection:
+
+        def predict(rows: slice, columns: slice) -> Tensor:
+            part = seen[:, :, rows, columns]
+            content = z_c[:, :, rows, columns].to(dtype)
+            injection.set(control(part, timestep, content, prompt))
+            predicted: Tensor = unet(part, timestep, encoder_hidden_states=prompt).sample
+            return predicted.float()
+
         for number, timestep in enumerate(timesteps):
             seen = scheduler.scale_model_input(latents, timestep).to(dtype)
-            injection.set(control(seen, timestep, z_c.to(dtype), prompt))
-            predicted = unet(seen, timestep, encoder_hidden_states=prompt).sample.float()
+            predicted = tiled(predict, z_c.shape[2], z_c.shape[3], tile)
             latents = scheduler.step(predicted, timestep, latents, **extra).prev_sample
             changed = None if callback is None else callback(number, timestep, latents)
             latents = latents if changed is None else changed
