@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from cgen_command import assert_one_line
@@ -70,6 +73,16 @@ def test_the_checkpoint_can_be_the_pipeline_or_its_codec(work, folder):
             assert isinstance(codec, DiffEICCodec)
     with pytest.raises(CheckpointError, match="not a mbt2018-mean"):
         open_codec("mbt2018-mean", checkpoint=folder)
+
+
+def test_a_sweep_over_steps(cgen, known):
+    evaluate = ("evaluate", ".", "--codec", "diffeic", "--metrics", "psnr-rgb", "--out", "r.json")
+    status, _, err = cgen(*evaluate, "--steps", "0,2")
+    assert status == 0, err
+    results = [json.loads(Path(f"r-steps{n}.json").read_text())["results"] for n in (0, 2)]
+    assert results[0]["bpp"] == results[1]["bpp"]  # the same files
+    assert results[0]["psnr-rgb"] != results[1]["psnr-rgb"]
+    assert_one_line(cgen(*evaluate, "--steps", "0,many"), "--steps many")
 
 
 def test_mistakes_are_told(cgen, known, folder, monkeypatch):

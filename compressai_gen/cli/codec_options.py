@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from compressai_gen.options import Option, add_options, given_options, parse_options
+from compressai_gen.options import Option, add_options, given_options
 from compressai_gen.plugins import registry
 
 
@@ -22,12 +22,9 @@ def add_codec_options(parser: argparse.ArgumentParser, verb: str) -> None:
 def codec_options(args: argparse.Namespace, codec: str, verb: str) -> Mapping[str, Any]:
     """The options given on the command line, as keyword arguments for ``codec``.
 
-    A zoo model has none of its own: it hands them to its enhancers, which check them.
-
     Raises:
         OptionError: an option that the file codec does not have, or a bad value.
     """
-    given, codecs = given_options(args), registry("codecs")
-    if codec not in codecs:
-        return given
-    return parse_options(given, codecs.entry(codec).details["options"], codec, verb)
+    from compressai_gen.codec import checked_options
+
+    return checked_options(codec, given_options(args), verb)

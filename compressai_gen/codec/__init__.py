@@ -5,6 +5,7 @@ The command line, the evaluation and the pipelines speak only this protocol.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from compressai_gen.codec.model_codec import ModelCodec
 from compressai_gen.errors import CheckpointError, OptionError, UnknownNameError
 from compressai_gen.images import Picture
 from compressai_gen.models.variable_rate import DEFAULT_QUALITY
+from compressai_gen.options import parse_options
 from compressai_gen.plugins import registry
 
 DEFAULT_CODEC = "cheng2020-anchor-vbr"
@@ -114,6 +116,24 @@ def codec_for(
     if around is not None:
         return open_codec(around, checkpoint=source, device=device, dtype=dtype)
     return ModelCodec.from_pretrained(source, device=device, dtype=dtype)
+
+
+def checked_options(codec: str, given: Mapping[str, Any], verb: str) -> Mapping[str, Any]:
+    """Options as on the command line, as keyword arguments for a codec.
+
+    Args:
+        codec: its name. A zoo model has no options of its own: it hands them to its enhancers,
+            which check them.
+        given: names and values, perhaps still as text.
+        verb: "compress" or "decompress".
+
+    Raises:
+        OptionError: an option that the file codec does not have, or a bad value.
+    """
+    codecs = registry("codecs")
+    if codec not in codecs:
+        return given
+    return parse_options(given, codecs.entry(codec).details["options"], codec, verb)
 
 
 def _codec_around(architecture: str) -> str | None:

@@ -123,6 +123,9 @@ def _rate_point(spec: CodecSpec, quality: float | None, variant: Variant) -> Rat
     codec: Any = open_spec(spec)
     if hasattr(codec, "check_quality"):  # file codecs of plugins check it in compress
         quality = codec.check_quality(quality)
+    from compressai_gen.codec import checked_options
+
+    checked_options(getattr(codec, "name", spec.name), dict(variant.options), "decompress")
     return RatePoint(spec, quality, variant)
 
 

@@ -21,10 +21,14 @@ from compressai_gen.evaluation.codecs import CodecSpec, open_spec
 
 def decode(request: dict[str, Any]) -> float:
     """Serve one request; returns the seconds from bytes in memory to picture in memory."""
+    from compressai_gen.codec import checked_options
+
     codec = open_spec(CodecSpec(**request["codec"]))
+    name = getattr(codec, "name", request["codec"]["name"])
+    options = checked_options(name, request["options"], "decompress")
     data = Path(request["file"]).read_bytes()
     start = time.perf_counter()
-    picture = codec.decompress(data, output_type="pil", **request["options"])
+    picture = codec.decompress(data, output_type="pil", **options)
     seconds = time.perf_counter() - start
     picture.convert("RGB").save(request["picture"], "PPM")
     return seconds
