@@ -82,6 +82,9 @@ def test_a_sweep_over_steps(cgen, known):
     results = [json.loads(Path(f"r-steps{n}.json").read_text())["results"] for n in (0, 2)]
     assert results[0]["bpp"] == results[1]["bpp"]  # the same files
     assert results[0]["psnr-rgb"] != results[1]["psnr-rgb"]
+    assert 0 < results[0]["hyper-share"][0] < 1
+    assert results[0]["content-distance"][0] > 0
+    assert results[0]["vae-psnr"][0] > 5
     assert_one_line(cgen(*evaluate, "--steps", "0,many"), "--steps many")
 
 

@@ -28,7 +28,9 @@ class Codec(Protocol):
 
     A plugin's file codec is registered as a callable ``make(*, checkpoint, device, dtype)`` that
     returns one of these, a class for example. Its files carry the `codec_fingerprint` of its
-    name, or the fingerprint of its checkpoint.
+    name, or the fingerprint of its checkpoint. It may have a third method, ``figures(image,
+    data)``, for what only it can measure of a picture and its file: names to numbers, which
+    ``cgen evaluate`` adds to the results.
     """
 
     def compress(self, image: Picture, *, quality: float | None = None, **options: Any) -> bytes:

@@ -89,6 +89,7 @@ class Evaluator:
         values = {"bpp": 8 * self.file.stat().st_size / pixels}
         measured, failed = self._compare(original, decoded)
         values |= measured | {"encoding_time": encoding, "decoding_time": decoding}
+        values |= self._own_figures(point, original)
         return Record(point.label, source, point.quality, values, failed)
 
     def _code(self, point: RatePoint, image: Image) -> tuple[float, float]:
@@ -99,6 +100,13 @@ class Evaluator:
         encoding = time.perf_counter() - start
         self.file.write_bytes(data)
         return encoding, self.decoder.decode(point, self.file, self.picture)
+
+    def _own_figures(self, point: RatePoint, original: Image) -> dict[str, float]:
+        """What only the codec can measure of a picture and its file, if it measures something."""
+        codec = open_spec(point.codec)
+        if not hasattr(codec, "figures"):
+            return {}
+        return dict(codec.figures(original, self.file.read_bytes()))
 
     def _compare(self, original: Image, decoded: Image) -> tuple[dict[str, float], dict[str, str]]:
         x, x_hat = (_tensor(image, self.device) for image in (original, decoded))

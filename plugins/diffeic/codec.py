@@ -11,10 +11,12 @@ import torch
 
 from compressai_gen.bitstream import MAX_PIXELS
 from compressai_gen.checkpoints import known
+from compressai_gen.codec.geometry import pad
 from compressai_gen.codec.placement import parse_device, parse_dtype
 from compressai_gen.errors import CheckpointError, OptionError, UnknownNameError
-from compressai_gen.images import Picture
+from compressai_gen.images import Picture, to_tensor
 from compressai_gen_plugins.diffeic.plugin import ARCHITECTURE, SCHEDULERS
+from diffusers_codec.models.autoencoders import decode, encode
 from diffusers_codec.pipelines.diffeic import DiffEICPipeline
 
 INDEX = "model_index.json"
@@ -110,6 +112,32 @@ class DiffEICCodec:
             output_type=output_type,
             max_pixels=max_pixels,
         )
+
+    @torch.no_grad()
+    def figures(self, image: Picture, data: bytes) -> dict[str, float]:
+        """What the paper looks at beside the picture.
+
+        Args:
+            image: the original.
+            data: its file.
+
+        Returns:
+            ``content-distance``: mean square by which z_c misses the VAE's latent (its Fig. 7 a);
+            ``hyper-share``: of the estimated bits, those of z (equation 14);
+            ``vae-psnr``: what VAE and nothing else loses, dB, the bound of all pictures.
+        """
+        pipe = self.pipeline
+        x = pad(to_tensor(image)).to(pipe.device)
+        z_0 = encode(pipe.vae, x)
+        missed = pipe.read(data).z_c - z_0
+        out = pipe.codec.model(x, z_0)
+        bits = {name: float(-p.log2().sum()) for name, p in out["likelihoods"].items()}
+        error = (decode(pipe.vae, z_0).clamp(0, 1) - x).square().mean()
+        return {
+            "content-distance": float(missed.square().mean()),
+            "hyper-share": bits["z"] / max(sum(bits.values()), 1e-9),
+            "vae-psnr": float(-10 * error.log10()),
+        }
 
     def stock(self, name: str) -> Any:
         """A stock scheduler with the betas of the pipeline's own.
