@@ -18,6 +18,7 @@ from typing import Any
 
 from compressai_gen.registry import Entry, import_target
 
+CRITERION = "compressai_gen.losses.criterion:PictureRateDistortionLoss"
 _DIFFUSERS = "diffusers_codec.activation"
 FILLERS = {
     "compressai.zoo": "compressai_gen.activation:fill_compressai",
@@ -137,11 +138,15 @@ def lazy_class(target: str) -> LazyClass:
 
 
 def fill_compressai() -> None:
-    """Adds the registered zoo models to the four dictionaries that CompressAI keeps of its own."""
+    """Adds the registered zoo models to the four dictionaries that CompressAI keeps of its own, and
+    the registered losses, as one criterion, to that of criterions.
+    """
     from compressai_gen.plugins import registry
 
     zoo, image = sys.modules["compressai.zoo"], sys.modules["compressai.zoo.image"]
-    classes = importlib.import_module("compressai.registry").MODELS
+    registries = importlib.import_module("compressai.registry")
+    classes = registries.MODELS
+    registries.CRITERIONS.setdefault("PictureRateDistortionLoss", lazy_class(CRITERION))
     for entry in map(registry("zoo_models").entry, registry("zoo_models")):
         if not isinstance(zoo.image_models.setdefault(entry.name, LazyFactory(entry)), LazyFactory):
             warn_taken(entry, "zoo model", "CompressAI")

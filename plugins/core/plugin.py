@@ -28,6 +28,12 @@ def register_losses(register: Register) -> None:
     losses = "compressai_gen.losses.rate_distortion"
     register("mse", f"{losses}:mse", help="squared error on the 8-bit scale")
     register("ms-ssim", f"{losses}:ms_ssim", help="1 - MS-SSIM")
+    pictures = "compressai_gen.losses.pictures"
+    register("l1", f"{pictures}:l1", help="mean absolute error, pixels in [0, 1]")
+    register("rmse", f"{pictures}:rmse", help="root of the mean squared error, likewise")
+    register("log-cosh", f"{pictures}:log_cosh", help="mean of ln cosh of the error, likewise")
+    register("lc-ssim", f"{pictures}:lc_ssim", help="log-cosh + 0.01 (1 - SSIM)")
+    register("l1-ssim", f"{pictures}:l1_ssim", help="0.8 l1 + 0.2 (1 - SSIM)")
     networks = "compressai_gen.losses.perceptual"
     register("lpips-squeeze", f"{networks}:LpipsSqueeze", help="LPIPS 0.1, SqueezeNet")
     register("lpips-alex", f"{networks}:LpipsAlex", help="LPIPS 0.1, AlexNet")

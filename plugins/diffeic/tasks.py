@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from compressai_gen.losses.loading import Loss
-from compressai_gen.losses.rate_distortion import mse
+from compressai_gen.losses.rate_distortion import bits_per_pixel, mse
 from compressai_gen.models.lfgcm import Lfgcm
 from compressai_gen.training.loop import Losses, Task
 from diffusers_codec.models.autoencoders import decode, encode
@@ -157,9 +157,3 @@ class RefineTask(DiffEICTask):
 def squared(difference: Tensor) -> Tensor:
     """Mean square of every picture's latent, (B, C, h, w) to (B,)."""
     return difference.float().square().mean((1, 2, 3))
-
-
-def bits_per_pixel(likelihoods: dict[str, Tensor], x: Tensor) -> Tensor:
-    """The estimated rate of every picture, (B,)."""
-    pixels = x.shape[-2] * x.shape[-1]
-    return sum(-p.log2().sum((1, 2, 3)) for p in likelihoods.values()) / pixels  # type: ignore

@@ -1,0 +1,108 @@
+"""The losses of overfitted codecs: pointwise ones, and with structure.
+
+Catania and Allegra, "Redefining Visual Quality: The Impact of Loss Functions on INR-Based Image
+Compression", ICIP 2024. Each is ``f(x_hat, x)``, shape (B,), of images (B, 3, H, W) in [0, 1], a
+mean over all numbers. ``data_scale`` multiplies the error first: 1 is COOL-CHIC's range, 2 NIF's
+(images in [-1, 1]), 255 the 8-bit one. It decides what a loss with a bend does: on [0, 1] LogCosh
+is half the squared error (errors are small), on the 8-bit scale nearly L1.
+
+The paper prints two of them wrongly. Its "MSE" (equation 5) has a square root, which its text and
+code do not: that one is `rmse` here. Its LogCosh (equation 6), ``e + softplus(2e) - ln 2``, falls
+without bound for negative e: the sign in the softplus is missing.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from compressai_gen.errors import ImageError
+
+WINDOW = 11
+"""Side of SSIM's Gaussian window, pixels."""
+
+BEND = 10.0
+"""Error beyond which LogCosh is computed in its asymptotic form."""
+
+LC_SSIM_ALPHA = 0.01
+L1_SSIM_ALPHA = 0.2
+
+
+def l1(x_hat: Tensor, x: Tensor, data_scale: float = 1.0) -> Tensor:
+    """Mean absolute error, equation 4."""
+    return mean((x_hat - x).abs() * data_scale)
+
+
+def squared(x_hat: Tensor, x: Tensor, data_scale: float = 1.0) -> Tensor:
+    """Mean squared error, what the paper calls MSE; ``mse`` of the registry is the 8-bit one."""
+    return mean(((x_hat - x) * data_scale).square())
+
+
+def rmse(x_hat: Tensor, x: Tensor, data_scale: float = 1.0) -> Tensor:
+    """Root of the mean squared error, equation 5 as printed.
+
+    1e-12 under the root bounds the gradient where the pictures are equal.
+    """
+    return (squared(x_hat, x, data_scale) + 1e-12).sqrt()
+
+
+def log_cosh(x_hat: Tensor, x: Tensor, data_scale: float = 1.0) -> Tensor:
+    """Mean of ``ln cosh e``: equation 6, put right.
+
+    ``log1p(2 sinh^2(e/2))``, which is exact to rounding where e is small, in half precision too
+    (the form with the softplus cancels there), and ``|e| + softplus(-2|e|) - ln 2`` for large e.
+    """
+    error = (x_hat - x) * data_scale
+    small = torch.log1p(2 * (error.clamp(-BEND, BEND) / 2).sinh().square())
+    size = error.abs()
+    large = size + F.softplus(-2 * size) - math.log(2)
+    return mean(torch.where(size < BEND, small, large))
+
+
+def lc_ssim(
+    x_hat: Tensor, x: Tensor, data_scale: float = 1.0, alpha: float = LC_SSIM_ALPHA
+) -> Tensor:
+    """``LogCosh + alpha (1 - SSIM)``, equation 8.
+
+    Raises:
+        ImageError: for pictures smaller than SSIM's window.
+    """
+    return log_cosh(x_hat, x, data_scale) + alpha * (1 - ssim(x_hat, x))
+
+
+def l1_ssim(
+    x_hat: Tensor, x: Tensor, data_scale: float = 1.0, alpha: float = L1_SSIM_ALPHA
+) -> Tensor:
+    """``(1 - alpha) L1 + alpha (1 - SSIM)``, equation 9.
+
+    Raises:
+        ImageError: for pictures smaller than SSIM's window.
+    """
+    return (1 - alpha) * l1(x_hat, x, data_scale) + alpha * (1 - ssim(x_hat, x))
+
+
+def ssim(x_hat: Tensor, x: Tensor) -> Tensor:
+    """Structural similarity, 1 for equal pictures, mean over the channels.
+
+    Raises:
+        ImageError: for pictures smaller than its window.
+    """
+    from pytorch_msssim import ssim as similarity
+
+    height, width = x.shape[-2:]
+    if min(height, width) < WINDOW:
+        raise ImageError(
+            f"{width}x{height}: a loss with SSIM needs pictures of {WINDOW}x{WINDOW} pixels at "
+            "least; take l1, mse or log-cosh"
+        )
+    with torch.autocast(x.device.type, enabled=False):
+        value: Tensor = similarity(x_hat.float(), x.float(), data_range=1.0, size_average=False)
+    return value
+
+
+def mean(values: Tensor) -> Tensor:
+    """Over all numbers of each picture, (B, 3, H, W) to (B,)."""
+    return values.mean((1, 2, 3))
