@@ -12,7 +12,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from compressai_gen.cli.main import main
 from compressai_gen.errors import CheckpointError
-from compressai_gen.models.lfgcm import Lfgcm, arguments_of
+from compressai_gen.models.lfgcm import Lfgcm
+from compressai_gen.models.lfgcm_zoo import arguments_of
 from compressai_gen_plugins.diffeic import convert
 from compressai_gen_plugins.diffeic.keys import codec_state, control_state
 from diffusers_codec import DiffEICControlModel

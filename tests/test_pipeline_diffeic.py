@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import random
+import time
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from peft import LoraConfig
 from PIL import Image
 from small_diffeic import small_pipeline, small_unet, small_vae, steering, tiny_vae
 from small_models import picture, small_model
+from test_fuzz import attacks, damaged
 
 import compressai_gen  # noqa: F401  (makes the pipelines known)
 from compressai_gen.bitstream import Header, unpack
@@ -26,7 +30,7 @@ from compressai_gen.notes import SynthesisWarning
 from diffusers_codec import CompressionModelComponent
 from diffusers_codec.models import autoencoders, tiling
 from diffusers_codec.noise import counter_noise, step_generator
-from diffusers_codec.pipelines.diffeic import DiffEICPipeline, default_scheduler
+from diffusers_codec.pipelines.diffeic import DiffEICPipeline, default_scheduler, files
 
 
 def photo(height=72, width=100):
@@ -308,16 +312,23 @@ def test_arguments_out_of_range(pipe, data):
             pipe.decompress(data, **options)
 
 
-def test_damaged_files(pipe, data):
-    rng = np.random.default_rng(0)
-    damaged = [b"", data[:10], data[:-1], data + b"x", b"PNG" + data]
-    for _ in range(300):
-        other = bytearray(data)
-        other[rng.integers(len(other))] ^= 1 << int(rng.integers(8))
-        damaged.append(bytes(other))
-    for other in damaged:
-        with pytest.raises(CodecError):
-            pipe.read(other)
+def test_damaged_and_hostile_files(pipe, data):
+    """20,000 damaged ones, and 200 with right checksums that no encoder wrote."""
+    model, rng, refused = pipe.codec.model, random.Random(0), 0
+    synthesis = files.synthesis_hash(model, pipe.control)
+    for number in range(20_000):
+        bad = damaged(data, number, rng)
+        if bad != data:
+            with pytest.raises(BitstreamError):
+                files.read(model, bad, synthesis)
+    start = time.perf_counter()
+    for bad in itertools.islice(attacks(data, rng), 200):
+        try:
+            files.read(model, bad, synthesis)
+        except CodecError:
+            refused += 1
+    assert refused > 150
+    assert time.perf_counter() - start < 60
     with pytest.raises(BitstreamError):
         pipe.decompress(b"not a file")
 

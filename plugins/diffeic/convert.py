@@ -108,7 +108,8 @@ def split(content: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 def filled_codec(published: Mapping[str, Tensor]) -> Lfgcm:
     """The compression module, with its tables built once and its entropy path exported."""
-    from compressai_gen.models.lfgcm import Lfgcm, arguments_of
+    from compressai_gen.models.lfgcm import Lfgcm
+    from compressai_gen.models.lfgcm_zoo import arguments_of
     from compressai_gen_plugins.diffeic.keys import codec_state
 
     state = codec_state(published)

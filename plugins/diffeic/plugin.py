@@ -27,7 +27,7 @@ SCHEDULERS = {
 def register_zoo_models(register: RegisterZooModel) -> None:
     register(
         ARCHITECTURE,
-        "compressai_gen.models.lfgcm:diffeic_lfgcm",
+        "compressai_gen.models.lfgcm_zoo:diffeic_lfgcm",
         architecture="compressai_gen.models.lfgcm:Lfgcm",
         qualities=(1, 5),
         help="picture and latent of a VAE to DiffEIC's content variable",

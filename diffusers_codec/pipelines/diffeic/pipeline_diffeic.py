@@ -16,20 +16,15 @@ from torch import Tensor
 
 from compressai_gen.bitstream import MAX_PIXELS
 from compressai_gen.codec.geometry import pad
-from compressai_gen.errors import CheckpointError, ImageError, OptionError
+from compressai_gen.errors import ImageError
 from compressai_gen.images import MAX_SIDE, from_tensor, to_tensor
 from compressai_gen.models.lfgcm import STRIDE, Lfgcm
-from diffusers_codec.models.autoencoders import (
-    Autoencoder,
-    decode,
-    downsampling,
-    encode,
-    latent_channels,
-)
+from diffusers_codec.models.autoencoders import Autoencoder, decode, encode
 from diffusers_codec.models.compression_model import CompressionModelComponent
 from diffusers_codec.models.diffeic_control import DiffEICControlModel
 from diffusers_codec.pipelines.codec import CodecPipelineOutput
 from diffusers_codec.pipelines.diffeic import files
+from diffusers_codec.pipelines.diffeic.components import check_components, check_tile, lfgcm_of
 from diffusers_codec.pipelines.diffeic.files import Content
 from diffusers_codec.pipelines.diffeic.sampling import STEPS, check_steps, sample
 from diffusers_codec.pipelines.pictures import (
@@ -294,37 +289,10 @@ class DiffEICPipeline(PublishedPipeline):
         Raises:
             CheckpointError: names the two that do not, or a missing one.
         """
-        missing = [name for name, part in self.components.items() if part is None]
-        if missing:
-            raise CheckpointError(f"this DiffEICPipeline has no {', '.join(missing)}")
-        model, unet, control = self._model(), self.unet.config, self.control.config
-        channels = model.latent_channels
-        if latent_channels(self.vae) != channels or downsampling(self.vae) != STRIDE:
-            raise CheckpointError(
-                f"the VAE has {latent_channels(self.vae)} latent channels at 1/"
-                f"{downsampling(self.vae)} of the resolution, the codec was trained for {channels} "
-                f"at 1/{STRIDE}: take a VAE of the same latent space"
-            )
-        if unet.in_channels != channels:
-            raise CheckpointError(
-                f"the UNet takes {unet.in_channels} channels, the codec's latents have {channels}"
-            )
-        own = (list(control.unet_channels), control.cross_attention_dim)
-        given = (list(unet.block_out_channels), unet.cross_attention_dim)
-        if own != given:
-            raise CheckpointError(
-                f"the control module was made for a UNet of widths {own[0]} and a prompt of "
-                f"{own[1]} numbers, this one has {given[0]} and {given[1]}: train one for it, or "
-                "start with DiffEICControlModel.from_unet(unet)"
-            )
+        check_components(self.components)
 
     def _model(self) -> Lfgcm:
-        model = self.codec.model
-        if not isinstance(model, Lfgcm):
-            raise CheckpointError(
-                f"the codec is a {type(model).__name__}: DiffEIC needs a diffeic-lfgcm"
-            )
-        return model
+        return lfgcm_of(self.codec)
 
     def _write(self, x: Tensor, steps: int | None) -> bytes:
         """The file of a picture (1, 3, H, W) in [0, 1]."""
@@ -335,14 +303,3 @@ class DiffEICPipeline(PublishedPipeline):
         guidance = encode(self.vae, x) if model.guidance else None
         synthesis = files.synthesis_hash(model, self.control)
         return files.write(model, x, guidance, (height, width), synthesis, steps)
-
-
-def check_tile(tile: int) -> int:
-    """``tile``, if it is one.
-
-    Raises:
-        OptionError: not a multiple of 64, or less than 256.
-    """
-    if tile < 256 or tile % 64:
-        raise OptionError(f"tile {tile}: give a multiple of 64 pixels, at least 256")
-    return tile
