@@ -1,30 +1,136 @@
-"""What every training recipe needs: presets by name, and a run that remembers what it is."""
+"""What every training recipe shares: presets by name, and a run that remembers what it is."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from compressai_gen.errors import OptionError, UnknownNameError
 from compressai_gen.training.recipe import Recipe
 
+if TYPE_CHECKING:
+    from compressai_gen.training.loop import Task, Trainer
+
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
 
-def choose_preset(presets: Mapping[str, AnyRecipe], name: str | None) -> AnyRecipe:
-    """The preset ``name``, or the first.
+@dataclass(frozen=True)
+class Run(Generic[AnyRecipe]):
+    """One run in one folder.
 
-    Raises:
-        UnknownNameError: if there is no such preset.
+    Attributes:
+        recipe: what to do, checked.
+        data: folder of photographs.
+        out: folder of the run.
+        init: checkpoint to start from instead of random weights: a folder or a Hub repo id.
+        seed: of everything random.
+        workers: processes that read photographs.
+        steps: stop each stage after this many steps even if time is left.
     """
-    if name is None:
-        return next(iter(presets.values()))
-    if name not in presets:
-        raise UnknownNameError("preset", name, presets)
-    return presets[name]
+
+    recipe: AnyRecipe
+    data: Path
+    out: Path
+    init: str | None = None
+    seed: int = 0
+    workers: int = 0
+    steps: int | None = None
+
+    def trainer(self, task: Task, recipe: Recipe | None = None, out: Path | None = None) -> Trainer:
+        """A trainer of the run, or of one of its stages.
+
+        Args:
+            task: what is trained, and for what.
+            recipe: of the stage, where it differs from the run's.
+            out: folder of the stage, likewise.
+        """
+        from compressai_gen.training.loop import Trainer
+
+        return Trainer(
+            task,
+            recipe or self.recipe,
+            self.data,
+            out or self.out,
+            seed=self.seed,
+            workers=self.workers,
+            max_steps=self.steps,
+        )
+
+    def remember(self, identity: Sequence[str]) -> None:
+        """As :func:`remember`, for this run."""
+        remember(self.recipe, self.out, identity)
+
+
+@dataclass(frozen=True)
+class Recipes(Generic[AnyRecipe]):
+    """The presets of one training, which a plugin registers; the first is the default.
+
+    A subclass says with :meth:`run` what is done.
+    """
+
+    presets: Mapping[str, AnyRecipe]
+
+    def preset(self, name: str | None = None) -> AnyRecipe:
+        """The preset ``name``, or the first.
+
+        Raises:
+            UnknownNameError: if there is no such preset.
+        """
+        if name is None:
+            return next(iter(self.presets.values()))
+        if name not in self.presets:
+            raise UnknownNameError("preset", name, self.presets)
+        return self.presets[name]
+
+    def train(
+        self,
+        data: Path,
+        out: Path,
+        *,
+        preset: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        init: str | None = None,
+        seed: int = 0,
+        workers: int = 0,
+        steps: int | None = None,
+        **changes: Any,
+    ) -> Path:
+        """Train; goes on where a run in ``out`` stopped.
+
+        Args:
+            data: folder of photographs.
+            out: folder of the run.
+            preset: name of the preset.
+            arguments: of what is trained, where they differ from the preset's.
+            init, seed, workers, steps: see :class:`Run`.
+            **changes: other fields of the recipe that differ from the preset's.
+
+        Returns:
+            the folder of the result.
+
+        Raises:
+            OptionError: for impossible settings, or others than the run in ``out`` was begun with.
+            CheckpointError: if there is no such ``init``, or something else that is needed.
+            MissingWeightsError: if the weights of a loss network are not on this machine.
+        """
+        from accelerate.utils import set_seed
+
+        recipe = self.preset(preset).replace(**changes).with_arguments(arguments or {})
+        recipe.check()
+        set_seed(seed)
+        return self.run(Run(recipe, data, out, init, seed, workers, steps))
+
+    def run(self, run: Run[AnyRecipe]) -> Path:
+        """Do it; returns the folder of the result."""
+        raise NotImplementedError
+
+    def usage(self, folder: Path) -> str:
+        """What to type to try the result."""
+        raise NotImplementedError
 
 
 def remember(recipe: Recipe, out: Path, identity: Sequence[str]) -> None:

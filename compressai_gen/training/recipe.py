@@ -51,6 +51,10 @@ class Recipe:
         """A copy with some values changed; None means unchanged."""
         return dataclasses.replace(self, **{k: v for k, v in changes.items() if v is not None})
 
+    def with_arguments(self: Self, changes: Mapping[str, Any]) -> Self:
+        """A copy with some constructor arguments changed."""
+        return self.replace(arguments={**self.arguments, **changes})
+
     def check(self) -> None:
         """Refuse settings that could only fail later.
 

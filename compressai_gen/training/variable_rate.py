@@ -2,84 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from compressai_gen.errors import CheckpointError
-from compressai_gen.training.presets import choose_preset, remember
+from compressai_gen.training.presets import Recipes, Run
 from compressai_gen.training.recipe import VariableRateRecipe
 
 IDENTITY = ("architecture", "arguments", "metric", "multipliers")
 """Fields that a run cannot change on its way."""
 
 
-@dataclass(frozen=True)
-class VariableRateRecipes:
-    """The presets of one model; the first is the default.
+class VariableRateRecipes(Recipes[VariableRateRecipe]):
+    """The trainings of one model; the result is ``out/checkpoint``.
 
-    This is the object a plugin registers as a training recipe: ``presets`` and :meth:`train`.
+    ``init`` may be narrower or wider than the recipe: see `warm_start`.
     """
 
-    presets: Mapping[str, VariableRateRecipe]
-
-    def preset(self, name: str | None = None) -> VariableRateRecipe:
-        """The preset ``name``, or the first.
-
-        Raises:
-            UnknownNameError: if there is no such preset.
-        """
-        return choose_preset(self.presets, name)
-
-    def train(
-        self,
-        data: Path,
-        out: Path,
-        *,
-        preset: str | None = None,
-        arguments: Mapping[str, Any] | None = None,
-        init: str | None = None,
-        seed: int = 0,
-        workers: int = 0,
-        steps: int | None = None,
-        **changes: Any,
-    ) -> Path:
-        """Train, export to fixed point, save; goes on where a run in ``out`` stopped.
-
-        Args:
-            data: folder of photographs.
-            out: folder of the run; the result is ``out/checkpoint``.
-            preset: name of the preset.
-            arguments: constructor arguments of the model that differ from the preset's.
-            init: checkpoint (folder or Hub repo id) to start from instead of random weights.
-            seed: of initial weights, crops, rate points and noise.
-            workers: processes that read photographs.
-            steps: stop after this many steps even if time is left.
-            **changes: fields of :class:`VariableRateRecipe` that differ from the preset's.
-
-        Returns:
-            the checkpoint folder.
-
-        Raises:
-            OptionError: for impossible settings, or others than the run in ``out`` was begun with.
-            CheckpointError: if ``init`` is not such a model.
-        """
-        recipe = self.preset(preset)
-        recipe = recipe.replace(arguments={**recipe.arguments, **(arguments or {})}, **changes)
-        recipe.check()
-        from accelerate.utils import set_seed
-
-        from compressai_gen.training.loop import Trainer
+    def run(self, run: Run[VariableRateRecipe]) -> Path:
+        """Train, export to fixed point, save."""
         from compressai_gen.training.rate_distortion import RateDistortionTask
 
-        set_seed(seed)
-        task = RateDistortionTask(initial_model(recipe, init), recipe)
-        trainer = Trainer(task, recipe, data, out, seed=seed, workers=workers, max_steps=steps)
+        recipe = run.recipe
+        trainer = run.trainer(RateDistortionTask(initial_model(recipe, run.init), recipe))
         if trainer.accelerator.is_main_process:
-            remember(recipe, out, IDENTITY)
+            run.remember(IDENTITY)
         trainer.train()
-        folder = out / "checkpoint"
+        folder = run.out / "checkpoint"
         if trainer.accelerator.is_main_process:
             save(trainer.model, recipe, folder)
         trainer.accelerator.wait_for_everyone()

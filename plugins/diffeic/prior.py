@@ -17,6 +17,7 @@ from compressai_gen.training.recipe import Recipe
 from compressai_gen_plugins.diffeic.prior_runs import TAESD, PriorRecipes
 
 PARTS = ("vae", "unet")
+STAGES = ("both", *PARTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,8 @@ class PriorRecipe(Recipe):
         unet_batch: crops a step and process of the UNet.
         draws: noise levels a crop of the UNet.
         gamma: bound of the signal-to-noise ratio in the weights of noise levels.
+        stage: "vae", "unet" or "both".
+        half: save in half precision.
     """
 
     teacher: str = TAESD
@@ -48,6 +51,8 @@ class PriorRecipe(Recipe):
     unet_batch: int = 4
     draws: int = 4
     gamma: float = 5.0
+    stage: str = "both"
+    half: bool = False
 
     def with_arguments(self, changes: Mapping[str, Any]) -> PriorRecipe:
         """With some constructor arguments changed, as ``{"unet": {"layers_per_block": 2}}``.
@@ -69,6 +74,8 @@ class PriorRecipe(Recipe):
             raise OptionError(
                 f"UNet crop {self.unet_crop} is not a multiple of 64 pixels, at least 64"
             )
+        if self.stage not in STAGES:
+            raise OptionError(f"stage {self.stage!r}: give one of {', '.join(STAGES)}")
         if not 0 < self.vae_share < 1:
             raise OptionError(f"vae share {self.vae_share}: between 0 and 1")
         if self.unet_batch < 1 or self.draws < 1:

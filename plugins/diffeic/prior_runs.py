@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressai_gen.errors import CheckpointError, MissingWeightsError, OptionError
-from compressai_gen.training.presets import choose_preset, remember
+from compressai_gen.training.presets import Recipes, Run
 
 if TYPE_CHECKING:
     from compressai_gen.training.loop import Task
@@ -17,76 +15,26 @@ if TYPE_CHECKING:
 IDENTITY = ("arguments", "teacher", "loss")
 """Fields that a run cannot change on its way."""
 
-STAGES = ("both", "vae", "unet")
-
 TAESD = "madebyollin/taesd"
 """A small autoencoder in the latent space of Stable Diffusion 1 and 2, MIT licence."""
 
 
-@dataclass(frozen=True)
-class PriorRecipes:
-    """The presets; the first is the default."""
+class PriorRecipes(Recipes["PriorRecipe"]):
+    """The trainings of a prior: ``vae``, ``unet`` and ``scheduler`` as diffusers saves them, in
+    ``out/prior``. ``init`` is another prior, whose networks keep their sizes. One stage alone has
+    all the minutes for itself; of both, an autoencoder that is finished is left as it is.
+    """
 
-    presets: Mapping[str, PriorRecipe]
-
-    def preset(self, name: str | None = None) -> PriorRecipe:
-        """The preset ``name``, or the first.
-
-        Raises:
-            UnknownNameError: if there is no such preset.
-        """
-        return choose_preset(self.presets, name)
-
-    def train(
-        self,
-        data: Path,
-        out: Path,
-        *,
-        preset: str | None = None,
-        arguments: Mapping[str, Any] | None = None,
-        init: str | None = None,
-        seed: int = 0,
-        workers: int = 0,
-        steps: int | None = None,
-        stage: str = "both",
-        half: bool = False,
-        **changes: Any,
-    ) -> Path:
-        """Train one stage or both; goes on where a run in ``out`` stopped.
-
-        Args:
-            data: folder of photographs.
-            out: folder of the run; the result is ``out/prior``, with ``vae``, ``unet`` and
-                ``scheduler`` as diffusers saves them.
-            preset: name of the preset.
-            arguments: of the networks, where they differ: see `PriorRecipe.with_arguments`.
-            init: folder of another prior whose networks to start from; they keep their sizes.
-            seed: of everything random.
-            workers: processes that read photographs.
-            steps: stop each stage after this many steps even if time is left.
-            stage: "vae", "unet" or "both". One alone has all the minutes for itself; of both, an
-                autoencoder that is finished is left as it is.
-            half: save in half precision.
-            **changes: fields of `PriorRecipe` that differ from the preset's.
-
-        Returns:
-            the folder of the prior.
-
-        Raises:
-            OptionError: for impossible settings, or others than the run in ``out`` was begun with.
-            MissingWeightsError: if teacher or loss network are not on this machine.
-            CheckpointError: if there is no autoencoder to train the UNet with, or no such ``init``.
-        """
-        recipe = self.preset(preset).with_arguments(arguments or {}).replace(**changes)
-        recipe.check()
-        if stage not in STAGES:
-            raise OptionError(f"stage {stage!r}: give one of {', '.join(STAGES)}")
-        run = PriorRun(recipe, data, out, init, seed, workers, steps, half)
-        if stage == "vae" or (stage == "both" and not (run.folder / "vae").exists()):
-            run.train_vae(recipe.minutes * (1 if stage == "vae" else recipe.vae_share))
+    def run(self, run: Run[PriorRecipe]) -> Path:
+        """Train one stage or both."""
+        recipe, prior = run.recipe, PriorRun(run)
+        stage = recipe.stage
+        run.remember(IDENTITY)
+        if stage == "vae" or (stage == "both" and not (prior.folder / "vae").exists()):
+            prior.train_vae(recipe.minutes * (1 if stage == "vae" else recipe.vae_share))
         if stage != "vae":
-            run.train_unet(recipe.minutes * (1 if stage == "unet" else 1 - recipe.vae_share))
-        return run.folder
+            prior.train_unet(recipe.minutes * (1 if stage == "unet" else 1 - recipe.vae_share))
+        return prior.folder
 
     def usage(self, folder: Path) -> str:
         """What to type to use the result."""
@@ -94,33 +42,10 @@ class PriorRecipes:
 
 
 class PriorRun:
-    """One run in one folder.
+    """The stages of one run."""
 
-    Args:
-        recipe: what to do.
-        data: folder of photographs.
-        out: folder of the run.
-        init, seed, workers, steps, half: as for `PriorRecipes.train`.
-    """
-
-    def __init__(
-        self,
-        recipe: PriorRecipe,
-        data: Path,
-        out: Path,
-        init: str | None,
-        seed: int,
-        workers: int,
-        steps: int | None,
-        half: bool,
-    ) -> None:
-        from accelerate.utils import set_seed
-
-        set_seed(seed)
-        self.recipe, self.data, self.out, self.folder = recipe, data, out, out / "prior"
-        self.init, self.half = init, half
-        self.seed, self.workers, self.steps = seed, workers, steps
-        remember(recipe, out, IDENTITY)
+    def __init__(self, run: Run[PriorRecipe]) -> None:
+        self.run, self.recipe, self.folder = run, run.recipe, run.out / "prior"
 
     def train_vae(self, minutes: float) -> None:
         """The first stage."""
@@ -162,8 +87,8 @@ class PriorRun:
         import torch
         from diffusers import AutoencoderKL
 
-        if self.init is not None:
-            return open_part(AutoencoderKL, self.init, "vae")
+        if self.run.init is not None:
+            return open_part(AutoencoderKL, self.run.init, "vae")
         vae: Any = AutoencoderKL(**self.recipe.arguments["vae"])
         last, channels = vae.encoder.conv_out, vae.config.latent_channels
         with torch.no_grad():
@@ -175,28 +100,18 @@ class PriorRun:
         """A fresh UNet, or that of ``init``."""
         from diffusers import UNet2DConditionModel
 
-        if self.init is not None:
-            return open_part(UNet2DConditionModel, self.init, "unet")
+        if self.run.init is not None:
+            return open_part(UNet2DConditionModel, self.run.init, "unet")
         return UNet2DConditionModel(**self.recipe.arguments["unet"])
 
     def train(self, task: Task, recipe: PriorRecipe, part: str) -> None:
         """Train one part and save it."""
         import torch
 
-        from compressai_gen.training.loop import Trainer
-
-        trainer = Trainer(
-            task,
-            recipe,
-            self.data,
-            self.out / part,
-            seed=self.seed,
-            workers=self.workers,
-            max_steps=self.steps,
-        )
+        trainer = self.run.trainer(task, recipe, self.run.out / part)
         model = trainer.train().cpu()
         if trainer.accelerator.is_main_process:
-            dtype = torch.float16 if self.half else torch.float32
+            dtype = torch.float16 if self.recipe.half else torch.float32
             model.to(dtype).save_pretrained(self.folder / part)
         trainer.accelerator.wait_for_everyone()
 

@@ -8,9 +8,7 @@ precision. The refinement is RDEIC's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from compressai_gen.errors import OptionError
 from compressai_gen.training.recipe import Recipe
@@ -45,10 +43,6 @@ class DiffEICRecipe(Recipe):
     loss_weight: float = 0.5
     unrolled: int = 2
     start: float = 0.3
-
-    def with_arguments(self, changes: Mapping[str, Any]) -> DiffEICRecipe:
-        """With some constructor arguments of the compression module changed."""
-        return self.replace(arguments={**self.arguments, **changes})
 
     def check(self) -> None:
         super().check()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressai_gen.errors import CheckpointError
-from compressai_gen.training.presets import choose_preset, remember
+from compressai_gen.training.presets import Recipes, Run
 
 if TYPE_CHECKING:
     from compressai_gen_plugins.diffeic.recipe import DiffEICRecipe
@@ -18,70 +17,22 @@ IDENTITY = ("arguments", "prior", "control_ratio", "refine")
 """Fields that a run cannot change on its way."""
 
 
-@dataclass(frozen=True)
-class DiffEICRecipes:
-    """The presets; the first is the default."""
+class DiffEICRecipes(Recipes["DiffEICRecipe"]):
+    """The trainings of compression module and control module; the result is the pipeline in
+    ``out/checkpoint``. ``init`` is another pipeline, whose two modules keep their sizes.
+    """
 
-    presets: Mapping[str, DiffEICRecipe]
-
-    def preset(self, name: str | None = None) -> DiffEICRecipe:
-        """The preset ``name``, or the first.
-
-        Raises:
-            UnknownNameError: if there is no such preset.
-        """
-        return choose_preset(self.presets, name)
-
-    def train(
-        self,
-        data: Path,
-        out: Path,
-        *,
-        preset: str | None = None,
-        arguments: Mapping[str, Any] | None = None,
-        init: str | None = None,
-        seed: int = 0,
-        workers: int = 0,
-        steps: int | None = None,
-        **changes: Any,
-    ) -> Path:
-        """Train, export to fixed point, save; goes on where a run in ``out`` stopped.
-
-        Args:
-            data: folder of photographs.
-            out: folder of the run; the result is the pipeline in ``out/checkpoint``.
-            preset: name of the preset.
-            arguments: of the compression module, where they differ from the preset's.
-            init: folder or Hub repo id of a pipeline to start from: its codec and its control
-                module keep their sizes.
-            seed: of everything random.
-            workers: processes that read photographs.
-            steps: stop after this many steps even if time is left.
-            **changes: fields of `DiffEICRecipe` that differ from the preset's.
-
-        Returns:
-            the folder of the pipeline.
-
-        Raises:
-            OptionError: for impossible settings, or others than the run in ``out`` was begun with.
-            CheckpointError: if there is no such prior, or no such ``init``.
-            MissingWeightsError: if the loss network of a refinement is not on this machine.
-        """
-        from accelerate.utils import set_seed
-
-        from compressai_gen.training.loop import Trainer
-
-        recipe = self.preset(preset).replace(**changes).with_arguments(arguments or {})
-        recipe.check()
-        set_seed(seed)
+    def run(self, run: Run[DiffEICRecipe]) -> Path:
+        """Train, export to fixed point, save."""
+        recipe = run.recipe
         prior = open_prior(str(recipe.prior))
-        trained = start(recipe, prior["unet"], init)
+        trained = start(recipe, prior["unet"], run.init)
         task = make_task(recipe, trained, prior)
-        trainer = Trainer(task, recipe, data, out, seed=seed, workers=workers, max_steps=steps)
+        trainer = run.trainer(task)
         if trainer.accelerator.is_main_process:
-            remember(recipe, out, IDENTITY)
+            run.remember(IDENTITY)
         trainer.train()
-        folder = out / "checkpoint"
+        folder = run.out / "checkpoint"
         if trainer.accelerator.is_main_process:
             task.injection.detach()
             save(trained, prior, folder)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressai_gen.errors import CheckpointError, OptionError
-from compressai_gen.training.presets import choose_preset, remember
+from compressai_gen.training.presets import Recipes, Run
 
 if TYPE_CHECKING:
     from compressai_gen.codec import ModelCodec
-    from compressai_gen.training.loop import Task, Trainer
     from compressai_gen_plugins.latent_fusion.auxiliary import AuxiliaryEncoder
     from compressai_gen_plugins.latent_fusion.recipe import FusionRecipe
     from compressai_gen_plugins.latent_fusion.tasks import Base
@@ -34,61 +31,15 @@ DISTORTIONS = ("mse", "ms-ssim")
 """Metrics of base checkpoints that make them distortion-oriented."""
 
 
-@dataclass(frozen=True)
-class FusionRecipes:
-    """The presets; the first is the default."""
+class FusionRecipes(Recipes["FusionRecipe"]):
+    """The trainings of latent fusion: ``out/auxiliary/checkpoint`` is the auxiliary encoder,
+    ``out/checkpoint`` is D. ``init`` is a D to start from.
+    """
 
-    presets: Mapping[str, FusionRecipe]
-
-    def preset(self, name: str | None = None) -> FusionRecipe:
-        """The preset ``name``, or the first.
-
-        Raises:
-            UnknownNameError: if there is no such preset.
-        """
-        return choose_preset(self.presets, name)
-
-    def train(
-        self,
-        data: Path,
-        out: Path,
-        *,
-        preset: str | None = None,
-        arguments: Mapping[str, Any] | None = None,
-        init: str | None = None,
-        seed: int = 0,
-        workers: int = 0,
-        steps: int | None = None,
-        **changes: Any,
-    ) -> Path:
-        """Both stages; goes on where a run in ``out`` stopped.
-
-        Args:
-            data: folder of photographs.
-            out: folder of the run: ``auxiliary/checkpoint`` is the auxiliary encoder,
-                ``checkpoint`` is D.
-            preset: name of the preset.
-            arguments: of `LatentFusionModel`, where they differ from the preset's.
-            init: folder of a D to start from instead of a fresh one.
-            seed: of everything random.
-            workers: processes that read photographs.
-            steps: stop each stage after this many steps even if time is left.
-            **changes: fields of `FusionRecipe` that differ from the preset's.
-
-        Returns:
-            the folder of D.
-
-        Raises:
-            OptionError: for impossible settings, or others than the run in ``out`` was begun with.
-            CheckpointError: if there is no such base, or ``init`` is not of its width.
-            MissingWeightsError: if the weights of the loss network are not on this machine.
-        """
-        recipe = self.preset(preset)
-        recipe = recipe.replace(arguments={**recipe.arguments, **(arguments or {})}, **changes)
-        recipe.check()
-        run = FusionRun(recipe, data, out, seed, workers, steps)
-        encoder = run.train_auxiliary()
-        return run.train_fusion(encoder, init)
+    def run(self, run: Run[FusionRecipe]) -> Path:
+        """Both stages."""
+        stages = FusionRun(run)
+        return stages.train_fusion(stages.train_auxiliary())
 
     def usage(self, folder: Path) -> str:
         """What to type to try the result."""
@@ -96,31 +47,12 @@ class FusionRecipes:
 
 
 class FusionRun:
-    """One run in one folder.
+    """The stages of one run."""
 
-    Args:
-        recipe: what to do.
-        data: folder of photographs.
-        out: folder of the run.
-        seed, workers, steps: as for `FusionRecipes.train`.
-    """
-
-    def __init__(
-        self,
-        recipe: FusionRecipe,
-        data: Path,
-        out: Path,
-        seed: int,
-        workers: int,
-        steps: int | None,
-    ) -> None:
-        from accelerate.utils import set_seed
-
-        set_seed(seed)
-        self.recipe, self.data, self.out = recipe, data, out
-        self.codec = open_base(recipe.base, recipe.base_quality)
-        self.seed, self.workers, self.steps = seed, workers, steps
-        remember(recipe, out, IDENTITY)
+    def __init__(self, run: Run[FusionRecipe]) -> None:
+        self.run, self.recipe, self.out = run, run.recipe, run.out
+        self.codec = open_base(run.recipe.base, run.recipe.base_quality)
+        run.remember(IDENTITY)
 
     def base(self) -> Base:
         """The codec as both stages use it."""
@@ -154,7 +86,7 @@ class FusionRun:
             learning_rate=recipe.auxiliary_rate,
             muon=0.0,
         )
-        trainer = self.trainer(task, stage, folder.parent)
+        trainer = self.run.trainer(task, stage, folder.parent)
         encoder = trainer.train().cpu()
         if trainer.accelerator.is_main_process:
             arguments = {"base": encoder.base, "arguments": encoder.arguments}
@@ -162,14 +94,14 @@ class FusionRun:
         trainer.accelerator.wait_for_everyone()
         return encoder
 
-    def train_fusion(self, encoder: AuxiliaryEncoder | None, init: str | None) -> Path:
+    def train_fusion(self, encoder: AuxiliaryEncoder | None) -> Path:
         """The second stage; returns the folder of D."""
         from compressai_gen_plugins.latent_fusion.tasks import FusionTask, Trained
 
         base, folder, recipe = self.base(), self.out / "checkpoint", self.recipe
         g_s = base.model.g_s if recipe.train_synthesis else None
         task = FusionTask(
-            Trained(self.fusion(base, init), g_s),
+            Trained(self.fusion(base), g_s),
             encoder,
             base,
             self.loss(),
@@ -178,7 +110,7 @@ class FusionRun:
             quantize=recipe.quantize_target,
         )
         share = 1 - recipe.auxiliary_share if recipe.diffusion else 1
-        trainer = self.trainer(task, recipe.replace(minutes=share * recipe.minutes), self.out)
+        trainer = self.run.trainer(task, recipe.replace(minutes=share * recipe.minutes))
         trained = trainer.train().cpu()
         if trainer.accelerator.is_main_process:
             if recipe.train_synthesis:
@@ -198,13 +130,14 @@ class FusionRun:
         save_model(codec.model.cpu(), folder, architecture=codec.name, arguments=arguments)
         fusion.register_to_config(base_synthesis=synthesis_hash(codec.model).hex())
 
-    def fusion(self, base: Base, init: str | None) -> LatentFusionModel:
-        """D, fresh or from ``init``, bound to the base."""
+    def fusion(self, base: Base) -> LatentFusionModel:
+        """D, fresh or from the run's ``init``, bound to the base."""
         from compressai_gen.training.data import PhotoCrops
         from compressai_gen_plugins.latent_fusion.tasks import latent_statistics
         from diffusers_codec.models.latent_fusion import LatentFusionModel
 
-        crops = PhotoCrops(self.data, self.recipe.crop, self.seed)
+        init = self.run.init
+        crops = PhotoCrops(self.run.data, self.recipe.crop, self.run.seed)
         batches = [crops[i][None] for i in range(64)]
         mean, std = latent_statistics(base, batches)
         bound = {
@@ -225,20 +158,6 @@ class FusionRun:
             )
         fusion.register_to_config(**bound)
         return fusion
-
-    def trainer(self, task: Task, recipe: FusionRecipe, out: Path) -> Trainer:
-        """A trainer of one stage."""
-        from compressai_gen.training.loop import Trainer
-
-        return Trainer(
-            task,
-            recipe,
-            self.data,
-            out,
-            seed=self.seed,
-            workers=self.workers,
-            max_steps=self.steps,
-        )
 
 
 def open_base(base: str, quality: float | None) -> ModelCodec:
