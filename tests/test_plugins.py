@@ -17,7 +17,7 @@ from compressai_gen.errors import UnknownNameError
 from compressai_gen.plugins import Host, PluginWarning
 from compressai_gen.registry import KINDS
 
-BUILT_IN = {"core", "cheng2020-vbr", "diffeic", "hific", "latent-fusion"}
+BUILT_IN = {"core", "cheng2020-vbr", "diffeic", "hific", "latent-fusion", "overfitted"}
 GOOD = """
     @hookimpl
     def register_metrics(register):

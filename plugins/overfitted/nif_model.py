@@ -1,0 +1,124 @@
+"""NIF in the zoo: a CompressAI model whose ``compress`` trains a network."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from compressai.models import CompressionModel
+from torch import Tensor
+
+from compressai_gen.errors import CorruptedFileError, OptionError, UnknownNameError
+from compressai_gen_plugins.overfitted import nif_files
+from compressai_gen_plugins.overfitted.nif import QUALITIES, Nif
+from compressai_gen_plugins.overfitted.nif_fitting import SCHEDULES, Progress, fit
+
+DEFAULT_QUALITY = 2
+DEFAULT_PRESET = "fast"
+
+
+class NifModel(CompressionModel):
+    """NIF, a codec without trained weights: they are what a file consists of.
+
+    .. code-block:: none
+
+        x ─► fit a network ─► its weights, 8 bits each ─► range coder ─► string
+        string ─► weights ─► network at every pixel ─► x_hat
+
+    Args:
+        quality: 1 to 7, the published sizes of the network; the rate follows from it.
+        preset: how long a picture is fitted: draft, fast, medium or slow (as published).
+        loss: name of a registered loss.
+
+    Raises:
+        OptionError: for an unknown quality.
+        UnknownNameError: for an unknown preset.
+    """
+
+    def __init__(
+        self, quality: int = DEFAULT_QUALITY, preset: str = DEFAULT_PRESET, loss: str = "lc-ssim"
+    ) -> None:
+        super().__init__()
+        if quality not in QUALITIES:
+            raise OptionError(f"nif has no quality {quality}: give 1 (small) to {len(QUALITIES)}")
+        if preset not in SCHEDULES:
+            raise UnknownNameError("preset", preset, SCHEDULES)
+        self.quality, self.preset, self.loss = quality, preset, loss
+        self.network = Nif(QUALITIES[quality])
+        """Fresh: what every fit starts from, but for its seed."""
+
+    def fitted(self, x: Tensor, state: Path | None = None, progress: Progress | None = None) -> Nif:
+        """The network of one picture (3, H, W) in [0, 1]; see `fit`."""
+        sizes, schedule = QUALITIES[self.quality], SCHEDULES[self.preset]
+        return fit(x, sizes, schedule, loss=self.loss, state=state, progress=progress)
+
+    def compress(self, x: Tensor) -> dict[str, Any]:
+        """Pictures (B, 3, H, W) in [0, 1], any size, to ``strings`` (one a picture) and ``shape``.
+
+        It trains, so it works under ``torch.no_grad`` too, and takes its time.
+        """
+        strings = [joined(nif_files.write(self.fitted(picture))[0]) for picture in x]
+        return {"strings": [strings], "shape": tuple(x.shape[-2:])}
+
+    @torch.no_grad()
+    def decompress(self, strings: list[list[bytes]], shape: tuple[int, int]) -> dict[str, Tensor]:
+        """Strings of :meth:`compress` to ``x_hat``, shape (B, 3, H, W) in [0, 1].
+
+        Raises:
+            CorruptedFileError: if a string cannot have come from :meth:`compress`.
+        """
+        device = next(self.parameters()).device
+        networks = [nif_files.read(parted(string))[0].to(device) for string in strings[0]]
+        return {"x_hat": torch.cat([network.picture(*shape) for network in networks])}
+
+    def forward(self, x: Tensor) -> dict[str, Any]:
+        """Raises OptionError: there is no estimate of a rate, only files."""
+        raise OptionError("nif has no estimated rate: its strings are its weights, use compress")
+
+    def update(self, scale_table: Any = None, force: bool = False, **_: Any) -> bool:
+        """There are no tables to build."""
+        return False
+
+    @classmethod
+    def from_state_dict(cls, state_dict: Mapping[str, Any]) -> NifModel:
+        """Raises OptionError: no weights are shared between pictures."""
+        raise OptionError("nif has no checkpoint: every file holds the weights of its own network")
+
+
+def joined(chunks: list[bytes]) -> bytes:
+    """Two chunks as one string."""
+    return struct.pack(">H", len(chunks[0])) + b"".join(chunks)
+
+
+def parted(string: bytes) -> list[bytes]:
+    """The chunks of a string.
+
+    Raises:
+        CorruptedFileError: it ends before the first one does.
+    """
+    if len(string) < 2:
+        raise CorruptedFileError("the string of a picture ends before its network is described")
+    end = 2 + int(struct.unpack(">H", string[:2])[0])
+    return [string[2:end], string[end:]]
+
+
+def nif(
+    quality: int = DEFAULT_QUALITY,
+    metric: str = "mse",
+    pretrained: bool = False,
+    progress: bool = True,
+    **kwargs: Any,
+) -> NifModel:
+    """Zoo factory.
+
+    Args:
+        quality: 1 to 7.
+        metric: accepted for compatibility; the loss is an argument of its own.
+        pretrained: accepted: there is nothing to fetch.
+        progress: accepted for compatibility.
+        **kwargs: ``preset`` and ``loss`` of `NifModel`.
+    """
+    return NifModel(quality, **kwargs)

@@ -1,0 +1,288 @@
+"""NIF: the published sizes, weights as bytes, fits that can be interrupted, files and mistakes."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+from cgen_command import assert_one_line
+from cgen_command import cgen as cgen
+from cgen_command import checkpoints as checkpoints
+from cgen_command import work as work
+from PIL import Image
+from skimage import data as photographs
+from test_fuzz import damaged, sealed
+
+import compressai_gen  # noqa: F401  (fills the zoo)
+from compressai_gen import codec_for, open_codec
+from compressai_gen.bitstream import pack, unpack
+from compressai_gen.errors import BitstreamError, CodecError, CorruptedFileError, OptionError
+from compressai_gen_plugins.overfitted import nif_files, weights
+from compressai_gen_plugins.overfitted.codec import NifCodec
+from compressai_gen_plugins.overfitted.nif import QUALITIES, Nif, Sizes, encoded, features, grid
+from compressai_gen_plugins.overfitted.nif_fitting import (
+    FULL,
+    SCHEDULES,
+    Fitting,
+    Schedule,
+    fit,
+    loss_of,
+    pieces,
+    shake,
+)
+
+SMALL = Sizes((16, 8), (8,))
+QUICK = Schedule(2, 8, 1, 4)
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return Image.fromarray(photographs.astronaut()).crop((180, 40, 300, 130)).resize((40, 30))
+
+
+def tensor_of(photo):
+    return torch.from_numpy(np.asarray(photo).copy()).permute(2, 0, 1).float() / 255
+
+
+def psnr(a, b):
+    return float(-10 * (a - b).square().mean().log10())
+
+
+@pytest.mark.parametrize(("quality", "count"), [(1, 14_992), (4, 54_944)])
+def test_the_published_sizes(quality, count):
+    assert sum(p.numel() for p in Nif(QUALITIES[quality]).parameters()) == count
+
+
+def test_what_the_network_sees():
+    positions = grid(3, 5)
+    assert positions.shape == (15, 2)
+    assert positions[0].tolist() == [-1, -1]
+    assert positions[5].tolist() == [0, -1]  # rows first
+    seen = encoded(positions, 16)
+    assert seen.shape == (15, 66)
+    row, column = positions[7].tolist()
+    angle = 1.4**3 * math.pi
+    expected = [math.sin(angle * row), math.cos(angle * row), math.sin(angle * column)]
+    assert seen[7, 2 + 12 : 2 + 15].tolist() == pytest.approx(expected, abs=1e-5)
+    assert features(positions)[1].shape == (15, 18)
+    assert grid(1, 1).shape == (1, 2)
+
+
+def test_one_picture_in_strips():
+    network = Nif(SMALL).eval()
+    whole, strips = network.picture(9, 7, rows=100), network.picture(9, 7, rows=2)
+    torch.testing.assert_close(whole, strips)
+    assert whole.shape == (1, 3, 9, 7)
+
+
+def test_weights_come_back_as_their_rounded_selves():
+    torch.manual_seed(0)
+    tensors = [torch.randn(40, 30) * 0.1, torch.zeros(7), torch.rand(5) * 1e-3, torch.ones(1)]
+    side, stream, crc = weights.pack_tensors(tensors)
+    back, other = weights.unpack_tensors(side, stream, [t.shape for t in tensors])
+    assert crc == other
+    for tensor, got in zip(tensors, back, strict=True):
+        levels, bound = weights.quantised(tensor)
+        assert torch.equal(got, weights.dequantised(levels, bound))
+        assert (got - tensor).abs().max() <= 0.5001 * bound / weights.LEVELS
+        assert np.float16(bound) == bound
+    assert len(side) == 3 * len(tensors)
+    assert len(stream) < 40 * 30  # less than eight bits a weight
+
+
+def test_the_tables_are_distributions_and_the_cheapest_is_chosen():
+    rows = weights.tables().cdf.view(63, -1)
+    assert (rows.diff(dim=1) > 0).all()
+    assert (rows[:, 0] == 0).all()
+    assert (rows[:, -1] == 2**16).all()
+    middle = rows.diff(dim=1)[:, weights.LEVELS]
+    assert (middle[:-1] > middle[1:]).all()
+    generator = np.random.default_rng(0)
+    for spread in (0.3, 5, 60):
+        levels = torch.from_numpy(generator.laplace(0, spread, 4000).round().clip(-127, 127))
+        chosen = weights.cheapest_row(levels)
+        sizes = []
+        for number in range(0, 63, 3):
+            encoder = weights.Encoder()
+            symbols = levels.numpy().astype(np.int64)
+            encoder.push(symbols, np.full_like(symbols, number), weights.tables())
+            sizes.append(len(encoder.finish()))
+        encoder = weights.Encoder()
+        encoder.push(symbols, np.full_like(symbols, chosen), weights.tables())
+        assert len(encoder.finish()) <= min(sizes) + 4
+
+
+def test_the_learning_rate():
+    rates = [FULL.rate(0, step, 150) for step in range(150)]
+    assert rates[0] == FULL.floor
+    assert rates[19] == pytest.approx(FULL.peak)
+    assert rates[20] == pytest.approx(FULL.floor + (FULL.peak - FULL.floor) * (1 - 20 / 150))
+    assert max(FULL.rate(5, step, 150) for step in range(150)) < max(rates)
+    assert SCHEDULES["slow"].total == 1700
+
+
+def test_a_picture_is_four_interleaved_ones():
+    x = torch.arange(3 * 5 * 6).view(3, 5, 6) / 90
+    parts = list(pieces(x))
+    assert [target.shape[2:] for *_, target in parts] == [(3, 3), (3, 3), (2, 3), (2, 3)]
+    assert torch.equal(parts[1][2][0], x[:, ::2, 1::2])
+    positions = grid(5, 6).view(5, 6, 2)[::2, 1::2].reshape(-1, 2)
+    assert torch.equal(parts[1][0], encoded(positions, 16))
+    assert len(list(pieces(torch.rand(3, 1, 1)))) == 1
+
+
+def test_shaking_leaves_the_first_layers_alone():
+    network = Nif(SMALL)
+    before = {name: p.clone() for name, p in network.named_parameters()}
+    shake(network, 0.5, False)
+    changed = {n for n, p in network.named_parameters() if not torch.equal(p, before[n])}
+    assert changed <= {"layers.1.weight", "layers.2.weight", "modulator.1.weight"}
+    assert "layers.1.weight" in changed
+
+
+def test_a_fit_draws_the_picture_and_is_reproducible(photo):
+    x = tensor_of(photo)
+    untrained = Nif(SMALL).picture(30, 40)[0]
+    torch.manual_seed(5)
+    longer = Schedule(2, 30, 1, 10)
+    drawn = [fit(x, SMALL, longer, loss="mse").picture(30, 40)[0] for _ in range(2)]
+    assert torch.equal(*drawn)
+    assert psnr(drawn[0], x) > psnr(untrained, x) + 5
+    after = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(torch.rand(1), after)  # the global generator is left alone
+
+
+def test_a_killed_fit_goes_on(photo, tmp_path):
+    x, state, seen = tensor_of(photo), tmp_path / "state", []
+
+    def stop(done, value):
+        if done == 14:  # in the second cycle
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(x, SMALL, QUICK, state=state, loss="mse", progress=stop)
+    fit(x, SMALL, QUICK, state=state, loss="mse", progress=lambda done, value: seen.append(done))
+    assert seen == list(range(9, QUICK.total + 1))
+    assert torch.load(state, weights_only=True)["done"] == QUICK.total
+
+
+def test_the_best_state_is_that_of_the_trained_loss(photo):
+    x = tensor_of(photo)
+    network = Nif(SMALL)
+    fitting = Fitting(x, network, Schedule(1, 30, 0, 0), loss_of("l1"), None)
+    values = []
+    fitting.run(lambda done, value: values.append(value))
+    assert fitting.best_loss == min(values)
+
+
+def test_the_command_with_nothing_to_download(cgen, work):
+    status, _, err = cgen(
+        "compress", "photo.png", "a.cgen", "--codec", "nif", "--quality", 1, "--preset", "draft",
+        "--loss", "mse",
+    )  # fmt: skip
+    assert status == 0, err
+    status, _, err = cgen("decompress", "a.cgen", "a.png")
+    assert status == 0, err
+    a, b = (tensor_of(Image.open(name)) for name in ("photo.png", "a.png"))
+    assert psnr(a, b) > 24
+    with open("a.cgen", "rb") as file:
+        assert isinstance(codec_for(file.read()), NifCodec)
+    assert "nif" in cgen("info", "a.cgen")[1]
+
+
+def test_the_zoo_also_without_gradients(photo):
+    from compressai.zoo import image_models
+
+    model = image_models["nif"](1, pretrained=True, preset="draft", loss="mse").eval()
+    assert next(model.parameters()).is_floating_point()
+    x = torch.zeros(1, 3, 64, 64)
+    x[:, :, :30, :40] = tensor_of(photo)
+    with torch.no_grad():
+        out = model.compress(x)
+    x_hat = model.decompress(out["strings"], out["shape"])["x_hat"]
+    assert out["shape"] == (64, 64)
+    assert psnr(x_hat, x) > 20
+    with pytest.raises(CorruptedFileError):
+        model.decompress([[out["strings"][0][0][:1]]], (64, 64))
+    with pytest.raises(OptionError, match="no estimated rate"):
+        model(x)
+    with pytest.raises(OptionError, match="no quality 8"):
+        image_models["nif"](8)
+
+
+@pytest.fixture(scope="module")
+def file(photo):
+    network = fit(tensor_of(photo), SMALL, QUICK, loss="mse")
+    chunks, crc = nif_files.write(network)
+    from compressai_gen.bitstream import Header, codec_fingerprint
+
+    return pack(Header(codec_fingerprint("nif"), bytes(2), 30, 40, crc, quality=1), chunks)
+
+
+def test_a_file_alone_makes_the_picture_and_threads_change_a_level_at_most(file, photo):
+    count = sum(p.numel() for p in Nif(SMALL).parameters())
+    assert len(file) < count + 31 + 3 + 3 * 10 + 8
+    before = torch.get_num_threads()
+    pictures = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        pictures.append(open_codec("nif").decompress(file, output_type="np").astype(int))
+    torch.set_num_threads(before)
+    assert pictures[0].shape == (30, 40, 3)
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1
+
+
+def test_damaged_and_hostile_files(file):
+    codec, rng = NifCodec(), random.Random(0)
+    for number in range(20_000):
+        bad = damaged(file, number, rng)
+        if bad != file:
+            with pytest.raises(BitstreamError):
+                codec.decompress(bad)
+    header, (side, stream) = unpack(file)
+    attacks = [
+        [side], [side, stream, b""], [b"", stream], [b"\x01\xff\xff" + side, stream],
+        [b"\x09" + side[1:], stream], [side[:-1], stream], [side + b"\0", stream],
+        [side, stream[:-4]], [side, stream + bytes(4)], [side, b""], [side, bytes(64)],
+        [b"\x08" + b"\x04\x00" * 8 + b"\x01\x00\x01", b"\xff" * 64],
+    ]  # fmt: skip
+    for _ in range(200):
+        noise = bytearray(stream)
+        noise[rng.randrange(len(noise))] ^= 1 << rng.randrange(8)
+        attacks.append([side, bytes(noise)])
+    for chunks in attacks:
+        with pytest.raises(BitstreamError):
+            codec.decompress(pack(header, chunks))
+    for _ in range(200):  # another bound may still be a network: an error, or a picture
+        changed = bytearray(side)
+        changed[rng.randrange(len(changed))] = rng.randrange(256)
+        with contextlib.suppress(BitstreamError):
+            assert codec.decompress(pack(header, [bytes(changed), stream])).size == (40, 30)
+    assert sealed(file) == file
+
+
+def test_mistakes_are_told(cgen, work):
+    photo = ("compress", "photo.png", "x.cgen", "--codec", "nif")
+    for options, words in (
+        (("--quality", 1.5), "whole qualities"),
+        (("--quality", 9), "no quality 9"),
+        (("--preset", "slowest"), "slow"),
+        (("--loss", "l3"), "l1"),
+        (("--checkpoint", "."), "no checkpoint"),
+    ):
+        assert_one_line(cgen(*photo, *options), words)
+    with pytest.raises(OptionError, match="GiB for its inputs"):
+        NifCodec().compress(torch.zeros(3, 4096, 4096))
+    with pytest.raises(CodecError):
+        NifCodec().compress(torch.zeros(3, 8, 8), preset="draft")  # too small for SSIM
+    assert not list(work.glob("*.cgen"))
+
+
+def test_a_picture_of_one_pixel():
+    data = NifCodec().compress(torch.full((3, 1, 1), 0.5), preset="draft", loss="mse", quality=1)
+    assert NifCodec().decompress(data).size == (1, 1)
