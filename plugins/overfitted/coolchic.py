@@ -1,0 +1,267 @@
+"""COOL-CHIC's network: grids of latents, an autoregressive model of them, a tiny synthesis.
+
+v1: Ladune, Philippe, Henry, Clare and Leguay, "COOL-CHIC: Coordinate-based Low Complexity
+Hierarchical Image Codec", ICCV 2023. v2: Leguay, Ladune, Philippe, Clare and Henry, "Low-complexity
+Overfitted Neural Image Codec", MMSP 2023.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+GRIDS = 7
+"""Grid i has 1/2**i of the resolution, rounded up."""
+
+SHARPNESS = (-10.0, 13.8155)
+"""Limits of the autoregressive model's second output o: its Laplace scale is exp(-o / 2)."""
+
+LEAST = 2.0**-16
+"""Probability below which no symbol is put."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution of the synthesis: output channels, kernel side, skip around it, ReLU after."""
+
+    outputs: int
+    kernel: int
+    residual: bool
+    relu: bool
+
+
+@dataclass(frozen=True)
+class Version:
+    """What tells the versions apart.
+
+    Attributes:
+        name: in the zoo.
+        radius: of the causal neighbourhood, latents.
+        layers: of the synthesis.
+        learned_upsampling: one 8x8 kernel for all levels, sent; bicubic otherwise.
+        least_gain: of the grids.
+        clip: of the gradient's norm.
+        noise_slope, round_slope: what the gradient of a quantised latent is multiplied with.
+    """
+
+    name: str
+    radius: int
+    layers: tuple[Layer, ...]
+    learned_upsampling: bool
+    least_gain: float
+    clip: float
+    noise_slope: float
+    round_slope: float
+
+    @property
+    def context(self) -> int:
+        """Latents in the neighbourhood, and width of the autoregressive model."""
+        return len(offsets(self.radius))
+
+
+V1 = Version(
+    "cool-chic-v1",
+    radius=2,
+    layers=(Layer(12, 1, False, True), Layer(12, 1, True, True), Layer(3, 1, False, False)),
+    learned_upsampling=False,
+    least_gain=0.0,
+    clip=10.0,
+    noise_slope=1.0,
+    round_slope=1.0,
+)
+V2 = Version(
+    "cool-chic-v2",
+    radius=3,
+    layers=(
+        Layer(40, 1, False, True),
+        Layer(3, 1, False, True),
+        Layer(3, 3, True, True),
+        Layer(3, 3, True, False),
+    ),
+    learned_upsampling=True,
+    least_gain=1.0,
+    clip=0.1,
+    noise_slope=100.0,
+    round_slope=0.01,
+)
+VERSIONS = {version.name: version for version in (V1, V2)}
+
+
+def offsets(radius: int) -> list[tuple[int, int]]:
+    """Row and column of the causal neighbours, in raster order: rows above, then to the left."""
+    square = range(-radius, radius + 1)
+    return [(i, j) for i in range(-radius, 1) for j in square if (i, j) < (0, 0)]
+
+
+def grid_sizes(height: int, width: int) -> list[tuple[int, int]]:
+    """Height and width of every grid, finest first."""
+    return [(-(-height // 2**i), -(-width // 2**i)) for i in range(GRIDS)]
+
+
+class Arm(nn.Module):
+    """The autoregressive model: a pixel's causal neighbourhood to mean and sharpness of its law.
+
+    .. code-block:: none
+
+        neighbours (C) ─► linear + skip ─► ReLU ─► linear + skip ─► ReLU ─► linear ─► mu, o
+
+    Shared by all grids. Trained on whole grids at once: the first layer is then a causal
+    convolution. Files are decoded with its integers, see `integer_arm`.
+
+    Args:
+        version: gives the neighbourhood.
+    """
+
+    def __init__(self, version: Version) -> None:
+        super().__init__()
+        self.radius, width = version.radius, version.context
+        self.layers = nn.ModuleList(nn.Linear(width, n) for n in (width, width, 2))
+        for layer in self.layers:
+            _start(layer, residual=layer.out_features == width)
+
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """mu and o, each shaped like a grid of latents (1, 1, h, w)."""
+        first, second, last = self.layers
+        side = 2 * self.radius + 1
+        eye = torch.eye(first.out_features, device=latents.device)
+        kernel = latents.new_zeros(first.out_features, side * side)
+        places = [(i + self.radius) * side + j + self.radius for i, j in offsets(self.radius)]
+        kernel[:, places] = first.weight + eye
+        kernel = kernel.view(-1, 1, side, side)
+        h = F.relu(F.conv2d(latents, kernel, first.bias, padding=self.radius))
+        h = F.relu(F.conv2d(h, (second.weight + eye)[:, :, None, None], second.bias))
+        mu, sharpness = F.conv2d(h, last.weight[:, :, None, None], last.bias).chunk(2, dim=1)
+        return mu, sharpness
+
+
+class Synthesis(nn.ModuleList):
+    """Upsampled grids (1, 7, H, W) to the picture (1, 3, H, W), about [0, 1]."""
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        widths = [GRIDS, *(layer.outputs for layer in layers)]
+        super().__init__(
+            nn.Conv2d(inputs, layer.outputs, layer.kernel)
+            for inputs, layer in zip(widths, layers, strict=False)
+        )
+        self.specification = tuple(layers)
+        for conv, layer in zip(self, layers, strict=True):
+            _start(conv, layer.residual)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv, layer in zip(self, self.specification, strict=True):
+            margin = layer.kernel // 2
+            padded = F.pad(x, (margin,) * 4, mode="replicate") if margin else x
+            h = conv(padded)
+            h = h + x if layer.residual else h
+            x = F.relu(h) if layer.relu else h
+        return x
+
+
+class CoolChic(nn.Module):
+    """The network of one picture.
+
+    .. code-block:: none
+
+        grids ─► × gain ─► Q ─┬─► up ×2, beside the next finer, ... ─► synthesis ─► x_hat
+                              └─► Arm ─► mu, o ─► rate of the integers          Q  rounding
+
+    Gains are the encoder's own business: what is sent are the integers.
+
+    Args:
+        version: V1 or V2.
+        height, width: of the picture.
+    """
+
+    def __init__(self, version: Version, height: int, width: int) -> None:
+        super().__init__()
+        self.version, self.size = version, (height, width)
+        sizes = grid_sizes(height, width)
+        self.grids = nn.ParameterList(torch.zeros(1, 1, *size) for size in sizes)
+        self.log2_gains = nn.Parameter(torch.arange(GRIDS).float())
+        self.arm = Arm(version)
+        self.synthesis = Synthesis(version.layers)
+        self.kernel = nn.Parameter(bicubic_kernel()) if version.learned_upsampling else None
+
+    def latents(self, quantise: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        """The grids as they are sent, or nearly: scaled, and quantised by a function."""
+        gains = (2**self.log2_gains).clamp(min=self.version.least_gain)
+        return [quantise(grid * gain) for grid, gain in zip(self.grids, gains, strict=True)]
+
+    def rate(self, latents: Sequence[Tensor]) -> Tensor:
+        """Bits of all latents, a scalar."""
+        return torch.stack([bits(grid, *self.arm(grid)).sum() for grid in latents]).sum()
+
+    def picture(self, latents: Sequence[Tensor]) -> Tensor:
+        """x_hat, (1, 3, H, W), not clamped."""
+        return self.synthesis(self.upsampled(latents))
+
+    def upsampled(self, latents: Sequence[Tensor]) -> Tensor:
+        """All grids at full resolution, (1, 7, H, W), finest first."""
+        coarse = latents[-1]
+        for finer in reversed(latents[:-1]):
+            larger = self.enlarged(coarse)[:, :, : finer.shape[2], : finer.shape[3]]
+            coarse = torch.cat([finer, larger], dim=1)
+        return coarse
+
+    def enlarged(self, x: Tensor) -> Tensor:
+        """Twice as large: every channel by the learned kernel, or bicubic."""
+        if self.kernel is None:
+            return F.interpolate(x, scale_factor=2, mode="bicubic", align_corners=False)
+        side = self.kernel.shape[-1]
+        flat = x.transpose(0, 1)
+        padded = F.pad(flat, (side // 2,) * 4, mode="replicate")
+        larger = F.conv_transpose2d(padded, self.kernel, stride=2)
+        crop = (3 * side - 2) // 2
+        return larger[:, :, crop:-crop, crop:-crop].transpose(0, 1)
+
+
+def bits(latents: Tensor, mu: Tensor, sharpness: Tensor) -> Tensor:
+    """Information of latents under the Laplace law of the model, each of one shape."""
+    scale = torch.exp(-0.5 * sharpness.clamp(*SHARPNESS))
+    above, below = ((latents + side - mu) / scale for side in (0.5, -0.5))
+    return -(_cdf(above) - _cdf(below)).clamp(min=LEAST).log2()
+
+
+def _cdf(x: Tensor) -> Tensor:
+    """Of the Laplace law with scale 1."""
+    return 0.5 - 0.5 * x.sign() * torch.expm1(-x.abs())
+
+
+def bicubic_kernel() -> Tensor:
+    """The 8x8 transposed kernel of bicubic enlargement by two, (1, 1, 8, 8)."""
+    a = -0.75  # torch's
+    places = (torch.arange(8) - 3.5).abs() / 2
+    near = (a + 2) * places**3 - (a + 3) * places**2 + 1
+    far = a * places**3 - 5 * a * places**2 + 8 * a * places - 4 * a
+    row = torch.where(places <= 1, near, far)
+    return (row[:, None] * row)[None, None]
+
+
+def multiplications(version: Version) -> float:
+    """Multiplications a pixel: of the Arm, on 4/3 latents a pixel, and of the synthesis."""
+    width = version.context
+    arm = 4 / 3 * width * (2 * width + 2)
+    widths = [GRIDS, *(layer.outputs for layer in version.layers)]
+    pairs = zip(widths, version.layers, strict=False)
+    return arm + sum(a * layer.outputs * layer.kernel**2 for a, layer in pairs)
+
+
+def _start(layer: nn.Linear | nn.Conv2d, residual: bool) -> None:
+    """Zero where there is a skip, otherwise small and random."""
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    if residual:
+        nn.init.zeros_(layer.weight)
+    else:
+        nn.init.normal_(layer.weight, std=1 / layer.weight.shape[0] ** 2)
+
+
+def parameters_sent(network: CoolChic) -> int:
+    """Weights in a file."""
+    modules = (network.arm, network.synthesis)
+    count = sum(math.prod(p.shape) for m in modules for p in m.parameters())
+    return count + (0 if network.kernel is None else network.kernel.numel())

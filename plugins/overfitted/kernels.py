@@ -1,0 +1,190 @@
+"""The loop over latents, one after the other: integer model, then range coder.
+
+Plain functions over integers and arrays. With numba they are compiled (once, then cached); without
+it Python runs the very same lines, slowly. All values stay below 2**62, so that 64-bit integers and
+Python's agree.
+
+The range coder keeps 48 bits and writes bytes with carries (Martin 1979, in the form of LZMA).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from compressai_gen_plugins.overfitted.arm_tables import (
+    FRACTIONS,
+    LOG_SCALE_HIGH,
+    LOG_SCALE_LOW,
+    PRECISION,
+    REACH,
+    SCALES,
+    SYMBOLS,
+)
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+try:
+    from numba import njit
+except ImportError:  # the same functions, uncompiled
+    njit = None
+
+BITS = 8
+"""Fractional bits of the model's activations and weights."""
+
+ONE = 1 << BITS
+TOP = 1 << 48
+BOTTOM = 1 << 40
+MASK = BOTTOM - 1
+LOW_SHARPNESS, HIGH_SHARPNESS = -2 * LOG_SCALE_HIGH * ONE, -2 * LOG_SCALE_LOW * ONE
+SPAN = HIGH_SHARPNESS - LOW_SHARPNESS
+LIMIT = 1 << 20
+"""Activations are limited to this magnitude, fractional bits included."""
+
+
+def compiled(function: Function) -> Function:
+    """Compiled where numba is there."""
+    return function if njit is None else njit(cache=True, nogil=True)(function)
+
+
+@compiled
+def law(grid, y, x, radius, places, first, first_bias, second, second_bias, last, last_bias, work):  # type: ignore  # noqa: ANN001, ANN201
+    """Row of the tables and rounded mean at a latent.
+
+    Args:
+        grid: integers, padded by ``radius`` above, left and right.
+        y, x: of the latent, without the padding.
+        radius: of the neighbourhood.
+        places: rows and columns of the neighbours, (C, 2).
+        first, second: weights with their skip, transposed (inputs, outputs), BITS fractional bits.
+        last: likewise, (inputs, 2).
+        first_bias, second_bias, last_bias: twice as many fractional bits.
+        work: scratch, (2, C).
+    """
+    width = places.shape[0]
+    h, g = work[0], work[1]
+    for o in range(width):
+        h[o] = first_bias[o]
+    for i in range(width):
+        value = grid[y + radius + places[i, 0], x + radius + places[i, 1]]
+        if value != 0:
+            value <<= BITS
+            for o in range(width):
+                h[o] += value * first[i, o]
+    for o in range(width):
+        g[o] = second_bias[o]
+    for i in range(width):
+        value = min((h[i] + ONE // 2) >> BITS, LIMIT)
+        if value > 0:
+            for o in range(width):
+                g[o] += value * second[i, o]
+    mean, sharpness = last_bias[0], last_bias[1]
+    for i in range(width):
+        value = min((g[i] + ONE // 2) >> BITS, LIMIT)
+        if value > 0:
+            mean += value * last[i, 0]
+            sharpness += value * last[i, 1]
+    mean = (mean + ONE // 2) >> BITS
+    sharpness = (sharpness + ONE // 2) >> BITS
+    whole = (mean + ONE // 2) >> BITS
+    fraction = ((mean - (whole << BITS) + ONE // 2) * FRACTIONS) >> BITS
+    sharpness = min(max(sharpness, LOW_SHARPNESS), HIGH_SHARPNESS)
+    scale = ((HIGH_SHARPNESS - sharpness) * (SCALES - 1) + SPAN // 2) // SPAN
+    return scale * FRACTIONS + fraction, whole
+
+
+@compiled
+def encode_grid(grid, radius, places, model, tables, out):  # type: ignore  # noqa: ANN001, ANN201
+    """Code a grid; returns the number of bytes written to ``out``, or -1 if it is too short.
+
+    Args:
+        grid: integers, padded; a latent beyond the reach of its law is moved to its end.
+        radius, places: as for `law`.
+        model: the six arrays of weights and biases.
+        tables: cumulative frequencies.
+        out: bytes.
+    """
+    height, width = grid.shape[0] - radius, grid.shape[1] - 2 * radius
+    work = np.zeros((2, places.shape[0]), np.int64)
+    low, extent, cache, pending, count = 0, TOP - 1, 0, 0, 0
+    for y in range(height):
+        for x in range(width):
+            row, whole = law(grid, y, x, radius, places, model[0], model[1], model[2], model[3],
+                             model[4], model[5], work)  # fmt: skip
+            symbol = min(max(grid[y + radius, x + radius] - whole + REACH, 0), SYMBOLS - 1)
+            grid[y + radius, x + radius] = symbol + whole - REACH
+            start, end = tables[row, symbol], tables[row, symbol + 1]
+            step = extent >> PRECISION
+            low += step * start
+            extent = step * (end - start)
+            while extent < BOTTOM:
+                extent <<= 8
+                if count + pending + 8 > out.shape[0]:
+                    return -1
+                if low < 0xFF0000000000 or low >= TOP:
+                    carry = low >> 48
+                    out[count] = (cache + carry) & 255
+                    count += 1
+                    for _ in range(pending):
+                        out[count] = (255 + carry) & 255
+                        count += 1
+                    pending = 0
+                    cache = (low >> 40) & 255
+                else:
+                    pending += 1
+                low = (low & MASK) << 8
+    for _ in range(7):  # what is left in the coder
+        if low < 0xFF0000000000 or low >= TOP:
+            carry = low >> 48
+            out[count] = (cache + carry) & 255
+            count += 1
+            for _ in range(pending):
+                out[count] = (255 + carry) & 255
+                count += 1
+            pending = 0
+            cache = (low >> 40) & 255
+        else:
+            pending += 1
+        low = (low & MASK) << 8
+    return count
+
+
+@compiled
+def decode_grid(grid, radius, places, model, tables, data):  # type: ignore  # noqa: ANN001, ANN201
+    """Fill a padded grid of zeros from the bytes of `encode_grid`; beyond their end are zeros.
+
+    Returns how many bytes were taken.
+    """
+    height, width = grid.shape[0] - radius, grid.shape[1] - 2 * radius
+    work = np.zeros((2, places.shape[0]), np.int64)
+    size = data.shape[0]
+    code, count = 0, 1
+    for _ in range(6):
+        code = (code << 8) | (data[count] if count < size else 0)
+        count += 1
+    extent = TOP - 1
+    for y in range(height):
+        for x in range(width):
+            row, whole = law(grid, y, x, radius, places, model[0], model[1], model[2], model[3],
+                             model[4], model[5], work)  # fmt: skip
+            step = extent >> PRECISION
+            value = min(code // step, (1 << PRECISION) - 1)
+            symbol = REACH  # outwards from the mean, where nearly all symbols are
+            if tables[row, symbol] <= value:
+                while tables[row, symbol + 1] <= value:
+                    symbol += 1
+            else:
+                symbol -= 1
+                while tables[row, symbol] > value:
+                    symbol -= 1
+            grid[y + radius, x + radius] = symbol + whole - REACH
+            start, end = tables[row, symbol], tables[row, symbol + 1]
+            code -= step * start
+            extent = step * (end - start)
+            while extent < BOTTOM:
+                extent <<= 8
+                code = (code << 8) | (data[count] if count < size else 0)
+                count += 1
+    return count
