@@ -1,42 +1,50 @@
-"""Overfitted codecs on the command line: ``cgen compress photo.png --codec nif``."""
+"""Overfitted codecs on the command line: ``cgen compress photo.png --codec cool-chic-v2``."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from compressai_gen.bitstream import MAX_PIXELS, Header, codec_fingerprint, pack, unpack
 from compressai_gen.codec.placement import parse_device
 from compressai_gen.errors import CheckpointError, CorruptedFileError, OptionError
 from compressai_gen.images import Picture, from_tensor, to_tensor
-from compressai_gen_plugins.overfitted import nif_files
-from compressai_gen_plugins.overfitted.nif_fitting import SCHEDULES
-from compressai_gen_plugins.overfitted.nif_model import DEFAULT_PRESET, DEFAULT_QUALITY, NifModel
+from compressai_gen_plugins.overfitted import coolchic_files, nif_files
+from compressai_gen_plugins.overfitted.coolchic_fitting import SCHEDULES as COOLCHIC_SCHEDULES
+from compressai_gen_plugins.overfitted.coolchic_model import CoolChicModel, CoolChicV1, CoolChicV2
+from compressai_gen_plugins.overfitted.nif_fitting import SCHEDULES as NIF_SCHEDULES
+from compressai_gen_plugins.overfitted.nif_model import NifModel
 
 NO_SYNTHESIS = bytes(2)
 """A file holds all that makes its picture: there is nothing else to name."""
 
-FIT_PIXELS = 2**23
-"""Pictures of more are refused: the fit keeps 84 numbers for every pixel."""
+Told = Callable[[int, Any], None]
 
 
-class NifCodec:
-    """NIF's files; one file alone decodes.
+class OverfittedCodec:
+    """Files that hold the network of their picture; one file alone decodes.
 
     Args:
         checkpoint: must be None.
         device: where pictures are fitted and drawn.
-        dtype: must be None or float32.
+        dtype: accepted for compatibility; everything runs in float32.
 
     Raises:
         CheckpointError: if a checkpoint is given.
         OptionError: a device that cannot be used.
     """
 
-    name = "nif"
+    name: ClassVar[str]
+    default_loss: ClassVar[str]
+    fit_pixels: ClassVar[int]
+    """Pictures of more are refused."""
+    numbers_a_pixel: ClassVar[int]
+    """That a fit keeps in memory."""
 
     def __init__(
         self,
@@ -46,7 +54,7 @@ class NifCodec:
         dtype: str | torch.dtype | None = None,
     ) -> None:
         if checkpoint is not None:
-            raise CheckpointError("nif has no checkpoint: leave out --checkpoint")
+            raise CheckpointError(f"{self.name} has no checkpoint: leave out --checkpoint")
         self.device = parse_device(device)
 
     def compress(
@@ -54,15 +62,15 @@ class NifCodec:
         image: Picture,
         *,
         quality: float | None = None,
-        preset: str = DEFAULT_PRESET,
-        loss: str = "lc-ssim",
+        preset: str = "fast",
+        loss: str | None = None,
         state: str | None = None,
     ) -> bytes:
-        """Fit a network to the picture and write its weights.
+        """Fit a network to the picture and write it.
 
         Args:
             image: as for `compressai_gen.Codec`.
-            quality: 1 to 7, whole.
+            quality: a whole number, from 1; see the zoo model.
             preset: draft, fast, medium or slow.
             loss: name of a registered loss.
             state: a file to keep the state in; an interrupted fit goes on from it, a finished one
@@ -73,32 +81,25 @@ class NifCodec:
             UnknownNameError: for an unknown preset or loss.
             ImageError: a picture that cannot be coded.
         """
-        quality = DEFAULT_QUALITY if quality is None else quality
+        quality = 2 if quality is None else quality
         if quality != int(quality):
-            raise OptionError(f"quality {quality:g}: nif has whole qualities, 1 to 7")
+            raise OptionError(f"quality {quality:g}: {self.name} has whole qualities only")
         x = to_tensor(image)[0].to(self.device)
-        height, width = x.shape[1:]
-        if height * width > FIT_PIXELS:
-            need = 84 * 4 * height * width / 2**30
-            raise OptionError(
-                f"{width}x{height}: fitting would need {need:.0f} GiB for its inputs alone; cut "
-                f"the picture into parts of at most {FIT_PIXELS} pixels"
-            )
-        model, kept = NifModel(int(quality), preset, loss), None if state is None else Path(state)
-        total = SCHEDULES[preset].total
-        with tqdm(total=total, desc="nif", unit="iteration", disable=None, leave=False) as bar:
+        self.check_size(*x.shape[1:])
+        kept, chosen = None if state is None else Path(state), loss or self.default_loss
+        with tqdm(desc=self.name, unit="iteration", disable=None, leave=False) as bar:
 
-            def told(done: int, value: float) -> None:
+            def told(done: int, standing: Any) -> None:
                 bar.update(done - bar.n)
-                bar.set_postfix_str(f"{loss} {value:.5f}")
+                is_text = isinstance(standing, str)
+                bar.set_postfix_str(standing if is_text else f"{chosen} {standing:.5f}")
 
-            network = model.fitted(x, kept, told)
-        chunks, crc = nif_files.write(network)
+            chunks, crc, bar.total = self.fit(x, int(quality), preset, chosen, kept, told)
         header = Header(
             codec_fingerprint(self.name),
             NO_SYNTHESIS,
-            height=height,
-            width=width,
+            height=x.shape[1],
+            width=x.shape[2],
             symbols_crc=crc,
             quality=quality,
         )
@@ -117,8 +118,83 @@ class NifCodec:
             BitstreamError: whatever is wrong with the file.
         """
         header, chunks = unpack(data, max_pixels)
-        network, crc = nif_files.read(chunks)
+        x_hat, crc = self.draw(chunks, header.height, header.width)
         if crc != header.symbols_crc:
-            raise CorruptedFileError("the checksum of the network's weights does not match")
-        x_hat = network.to(self.device).picture(header.height, header.width)
+            raise CorruptedFileError("the checksum of the file's integers does not match")
         return from_tensor(x_hat, output_type)
+
+    def check_size(self, height: int, width: int) -> None:
+        """Refuse what would not fit.
+
+        Raises:
+            OptionError: with the memory it would take.
+        """
+        if height * width > self.fit_pixels:
+            need = 4 * self.numbers_a_pixel * height * width / 2**30
+            raise OptionError(
+                f"{width}x{height}: fitting {self.name} would need about {need:.0f} GiB; cut the "
+                f"picture into parts of at most {self.fit_pixels} pixels"
+            )
+
+    def fit(
+        self, x: Tensor, quality: int, preset: str, loss: str, state: Path | None, told: Told
+    ) -> tuple[list[bytes], int, int]:
+        """Chunks of a file, the CRC32 of its integers, and the iterations that it took at most."""
+        raise NotImplementedError
+
+    def draw(self, chunks: list[bytes], height: int, width: int) -> tuple[Tensor, int]:
+        """The picture (1, 3, height, width) of chunks, and the CRC32 of their integers."""
+        raise NotImplementedError
+
+
+class NifCodec(OverfittedCodec):
+    """NIF's files; arguments as for :class:`OverfittedCodec`."""
+
+    name = "nif"
+    default_loss = "lc-ssim"
+    fit_pixels = 2**23
+    numbers_a_pixel = 100
+
+    def fit(
+        self, x: Tensor, quality: int, preset: str, loss: str, state: Path | None, told: Told
+    ) -> tuple[list[bytes], int, int]:
+        network = NifModel(quality, preset, loss).fitted(x, state, told)
+        return (*nif_files.write(network.cpu()), NIF_SCHEDULES[preset].total)
+
+    def draw(self, chunks: list[bytes], height: int, width: int) -> tuple[Tensor, int]:
+        network, crc = nif_files.read(chunks)
+        return network.to(self.device).picture(height, width), crc
+
+
+class CoolChicCodec(OverfittedCodec):
+    """COOL-CHIC's files; arguments as for :class:`OverfittedCodec`."""
+
+    model: ClassVar[type[CoolChicModel]]
+    default_loss = "mse"
+    fit_pixels = 2**23
+    numbers_a_pixel = 400
+
+    def fit(
+        self, x: Tensor, quality: int, preset: str, loss: str, state: Path | None, told: Told
+    ) -> tuple[list[bytes], int, int]:
+        network, steps = self.model(quality, preset, loss).fitted(x, state, told)
+        return (*coolchic_files.write(network.cpu(), steps), COOLCHIC_SCHEDULES[preset].total)
+
+    def draw(self, chunks: list[bytes], height: int, width: int) -> tuple[Tensor, int]:
+        network, latents, crc = coolchic_files.read(chunks, self.model.version, height, width)
+        moved = [grid.to(self.device) for grid in latents]
+        return network.to(self.device).picture(moved), crc
+
+
+class CoolChicV1Codec(CoolChicCodec):
+    """COOL-CHIC v1."""
+
+    name = "cool-chic-v1"
+    model = CoolChicV1
+
+
+class CoolChicV2Codec(CoolChicCodec):
+    """COOL-CHIC v2."""
+
+    name = "cool-chic-v2"
+    model = CoolChicV2

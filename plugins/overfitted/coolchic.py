@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -120,13 +121,14 @@ class Arm(nn.Module):
     def __init__(self, version: Version) -> None:
         super().__init__()
         self.radius, width = version.radius, version.context
-        self.layers = nn.ModuleList(nn.Linear(width, n) for n in (width, width, 2))
-        for layer in self.layers:
+        layers = [nn.Linear(width, n) for n in (width, width, 2)]
+        for layer in layers:
             _start(layer, residual=layer.out_features == width)
+        self.layers = nn.ModuleList(layers)
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """mu and o, each shaped like a grid of latents (1, 1, h, w)."""
-        first, second, last = self.layers
+        first, second, last = (cast(nn.Linear, layer) for layer in self.layers)
         side = 2 * self.radius + 1
         eye = torch.eye(first.out_features, device=latents.device)
         kernel = latents.new_zeros(first.out_features, side * side)
@@ -150,7 +152,7 @@ class Synthesis(nn.ModuleList):
         )
         self.specification = tuple(layers)
         for conv, layer in zip(self, layers, strict=True):
-            _start(conv, layer.residual)
+            _start(cast(nn.Conv2d, conv), layer.residual)
 
     def forward(self, x: Tensor) -> Tensor:
         for conv, layer in zip(self, self.specification, strict=True):

@@ -10,6 +10,7 @@ The range coder keeps 48 bits and writes bytes with carries (Martin 1979, in the
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,11 +26,9 @@ from compressai_gen_plugins.overfitted.arm_tables import (
 )
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-try:
+njit: Any = None
+with suppress(ImportError):  # without it the same functions run uncompiled
     from numba import njit
-except ImportError:  # the same functions, uncompiled
-    njit = None
 
 BITS = 8
 """Fractional bits of the model's activations and weights."""
@@ -46,7 +45,10 @@ LIMIT = 1 << 20
 
 def compiled(function: Function) -> Function:
     """Compiled where numba is there."""
-    return function if njit is None else njit(cache=True, nogil=True)(function)
+    if njit is None:
+        return function
+    made: Function = njit(cache=True, nogil=True)(function)
+    return made
 
 
 @compiled
@@ -135,7 +137,14 @@ def encode_grid(grid, radius, places, model, tables, out):  # type: ignore  # no
                 else:
                     pending += 1
                 low = (low & MASK) << 8
-    for _ in range(7):  # what is left in the coder
+    end = low + extent  # what is left: the value in [low, end) that ends in most zeros
+    for zeros in range(48):
+        block = 1 << (47 - zeros)
+        value = (low + block - 1) // block * block
+        if value < end:
+            low = value
+            break
+    for _ in range(7):
         if low < 0xFF0000000000 or low >= TOP:
             carry = low >> 48
             out[count] = (cache + carry) & 255

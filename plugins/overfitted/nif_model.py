@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ import torch
 from compressai.models import CompressionModel
 from torch import Tensor
 
-from compressai_gen.errors import CorruptedFileError, OptionError, UnknownNameError
+from compressai_gen.errors import OptionError, UnknownNameError
 from compressai_gen_plugins.overfitted import nif_files
+from compressai_gen_plugins.overfitted.chunks import joined, parted
 from compressai_gen_plugins.overfitted.nif import QUALITIES, Nif
 from compressai_gen_plugins.overfitted.nif_fitting import SCHEDULES, Progress, fit
 
@@ -71,7 +71,7 @@ class NifModel(CompressionModel):
             CorruptedFileError: if a string cannot have come from :meth:`compress`.
         """
         device = next(self.parameters()).device
-        networks = [nif_files.read(parted(string))[0].to(device) for string in strings[0]]
+        networks = [nif_files.read(parted(string, 2))[0].to(device) for string in strings[0]]
         return {"x_hat": torch.cat([network.picture(*shape) for network in networks])}
 
     def forward(self, x: Tensor) -> dict[str, Any]:
@@ -86,23 +86,6 @@ class NifModel(CompressionModel):
     def from_state_dict(cls, state_dict: Mapping[str, Any]) -> NifModel:
         """Raises OptionError: no weights are shared between pictures."""
         raise OptionError("nif has no checkpoint: every file holds the weights of its own network")
-
-
-def joined(chunks: list[bytes]) -> bytes:
-    """Two chunks as one string."""
-    return struct.pack(">H", len(chunks[0])) + b"".join(chunks)
-
-
-def parted(string: bytes) -> list[bytes]:
-    """The chunks of a string.
-
-    Raises:
-        CorruptedFileError: it ends before the first one does.
-    """
-    if len(string) < 2:
-        raise CorruptedFileError("the string of a picture ends before its network is described")
-    end = 2 + int(struct.unpack(">H", string[:2])[0])
-    return [string[2:end], string[end:]]
 
 
 def nif(

@@ -6,7 +6,12 @@ from compressai_gen.hookspecs import RegisterCodec, RegisterZooModel, hookimpl
 from compressai_gen.options import Option
 
 HERE = "compressai_gen_plugins.overfitted"
-PRESETS = "draft, fast, medium or slow (as published)"
+ENCODING = ("compress",)
+OPTIONS = (
+    Option("preset", str, "fast", "draft, fast, medium or slow", verbs=ENCODING),
+    Option("loss", str, None, "registered loss to fit; default: as published", verbs=ENCODING),
+    Option("state", str, None, "file that an interrupted fit goes on from", verbs=ENCODING),
+)
 
 
 @hookimpl
@@ -18,18 +23,28 @@ def register_zoo_models(register: RegisterZooModel) -> None:
         qualities=(1, 7),
         help="a network fitted to each picture; nothing to fetch",
     )
+    for version, most in ((1, 4), (2, 5)):
+        register(
+            f"cool-chic-v{version}",
+            f"{HERE}.coolchic_model:cool_chic_v{version}",
+            architecture=f"{HERE}.coolchic_model:CoolChicV{version}",
+            qualities=(1, most),
+            help="latents and networks fitted to each picture; nothing to fetch",
+        )
 
 
 @hookimpl
 def register_codecs(register: RegisterCodec) -> None:
-    encoding = ("compress",)
     register(
         "nif",
         f"{HERE}.codec:NifCodec",
-        options=(
-            Option("preset", str, "fast", PRESETS, verbs=encoding),
-            Option("loss", str, "lc-ssim", "registered loss that is fitted", verbs=encoding),
-            Option("state", str, None, "file that an interrupted fit goes on from", verbs=encoding),
-        ),
-        help="implicit representation: the weights of a small network",
+        options=OPTIONS,
+        help="the weights of a small network that draws the picture",
     )
+    for version in (1, 2):
+        register(
+            f"cool-chic-v{version}",
+            f"{HERE}.codec:CoolChicV{version}Codec",
+            options=OPTIONS,
+            help="grids of latents with the small networks that read them",
+        )

@@ -67,25 +67,53 @@ def dequantised(levels: Tensor, bound: float) -> Tensor:
 
 def cheapest_row(levels: Tensor) -> int:
     """The distribution that codes these levels in the fewest bits."""
-    counts = np.bincount(as_integers(levels) + LEVELS, minlength=2 * LEVELS + 1)
+    inside = as_integers(levels).clip(-LEVELS, LEVELS)  # what lies beyond costs the same in all
+    counts = np.bincount(inside + LEVELS, minlength=2 * LEVELS + 1)
     cdfs = tables().cdf.view(RATIOS - 1, -1).numpy().astype(np.float64)
     bits = -np.log2(np.diff(cdfs)[:, : 2 * LEVELS + 1] / TOTAL)
     return int((bits @ counts).argmin())
 
 
-def pack_tensors(tensors: Sequence[Tensor]) -> tuple[bytes, bytes, int]:
-    """Bounds and rows (three bytes a tensor), the stream of all levels, the CRC32 of the levels.
+def pack_levels(tensors: Sequence[Tensor]) -> tuple[bytes, bytes, int]:
+    """Integers in float, a tensor each: a row of the tables a tensor, the stream, the CRC32.
 
-    At least four weights in all.
+    At least four numbers in all, each below 2**14.
     """
-    side, encoder = b"", Encoder()
-    for tensor in tensors:
-        levels, bound = quantised(tensor)
-        number = cheapest_row(levels)
-        side += np.float16(bound).tobytes() + bytes([number])
+    rows, encoder = bytes(map(cheapest_row, tensors)), Encoder()
+    for levels, number in zip(tensors, rows, strict=True):
         symbols = as_integers(levels)
         encoder.push(symbols, np.full_like(symbols, number), tables())
-    return side, encoder.finish(), encoder.crc
+    return rows, encoder.finish(), encoder.crc
+
+
+def unpack_levels(
+    rows: bytes, stream: bytes, shapes: Sequence[Sequence[int]]
+) -> tuple[list[Tensor], int]:
+    """What :func:`pack_levels` packed, int64, and the CRC32.
+
+    Args:
+        rows, stream: untrusted.
+        shapes: of the tensors.
+
+    Raises:
+        CorruptedFileError: if they cannot have come from :func:`pack_levels`.
+    """
+    if len(rows) != len(shapes) or max(rows) >= RATIOS - 1:
+        raise CorruptedFileError("the tensors of the network have impossible distributions")
+    decoder, tensors = Decoder(stream, sum(map(math.prod, shapes))), []
+    for number, shape in zip(rows, shapes, strict=True):
+        levels = decoder.pull(np.full(math.prod(shape), number), tables())
+        tensors.append(torch.from_numpy(levels).view(tuple(shape)))
+    decoder.finish()
+    return tensors, decoder.crc
+
+
+def pack_tensors(tensors: Sequence[Tensor]) -> tuple[bytes, bytes, int]:
+    """Bounds and rows (three bytes a tensor), the stream of all levels, the CRC32 of the levels."""
+    pairs = [quantised(tensor) for tensor in tensors]
+    rows, stream, crc = pack_levels([levels for levels, _ in pairs])
+    bounds = np.array([bound for _, bound in pairs], "<f2").tobytes()
+    return bounds + rows, stream, crc
 
 
 def unpack_tensors(
@@ -102,15 +130,12 @@ def unpack_tensors(
     """
     if len(side) != len(shapes) * (BOUND_BYTES + 1):
         raise CorruptedFileError("the weights' bounds have another length than the network")
-    decoder, tensors = Decoder(stream, sum(map(math.prod, shapes))), []
-    for place, shape in zip(range(0, len(side), BOUND_BYTES + 1), shapes, strict=True):
-        bound = float(np.frombuffer(side[place : place + BOUND_BYTES], "<f2")[0])
-        number = side[place + BOUND_BYTES]
-        if not 0 < bound < math.inf or number >= RATIOS - 1:
-            raise CorruptedFileError("a tensor of the network has an impossible bound")
-        levels = decoder.pull(np.full(math.prod(shape), number), tables())
-        if int(np.abs(levels).max(initial=0)) > LEVELS:
-            raise CorruptedFileError("a weight is beyond its bound")
-        tensors.append(dequantised(torch.from_numpy(levels).view(shape), bound))
-    decoder.finish()
-    return tensors, decoder.crc
+    end = BOUND_BYTES * len(shapes)
+    bounds = np.frombuffer(side[:end], "<f2").astype(np.float64)
+    if not (np.isfinite(bounds) & (bounds > 0)).all():
+        raise CorruptedFileError("a tensor of the network has an impossible bound")
+    levels, crc = unpack_levels(side[end:], stream, shapes)
+    if any(int(tensor.abs().max()) > LEVELS for tensor in levels):
+        raise CorruptedFileError("a weight is beyond its bound")
+    pairs = zip(levels, bounds, strict=True)
+    return [dequantised(tensor, float(bound)) for tensor, bound in pairs], crc

@@ -1,0 +1,65 @@
+"""The chunks of a COOL-CHIC file: steps and distributions, weights, then every grid by itself."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from compressai_gen.errors import CorruptedFileError
+from compressai_gen_plugins.overfitted import arm_coding
+from compressai_gen_plugins.overfitted.coolchic import GRIDS, CoolChic, Version, grid_sizes
+from compressai_gen_plugins.overfitted.coolchic_weights import FINEST, Steps, levels, put, tensors
+from compressai_gen_plugins.overfitted.weights import pack_levels, unpack_levels
+
+STEPS = len(vars(Steps()))
+FINEST_BITS = tuple(vars(Steps()).values())
+
+
+@torch.no_grad()
+def write(network: CoolChic, steps: Steps) -> tuple[list[bytes], int]:
+    """The chunks of a file, and the CRC32 of all integers in it.
+
+    The network's weights are those of the file already (`coolchic_weights.quantise`).
+    """
+    rows, stream, crc = pack_levels(levels(network, steps))
+    arm = arm_coding.integer_arm(network.arm.cpu())
+    chunks = [bytes(vars(steps).values()) + rows, stream]
+    for latents in network.latents(torch.round):
+        data, sent = arm_coding.encode(latents[0, 0].long().cpu(), arm)
+        chunks.append(data)
+        crc = zlib.crc32(sent.numpy().astype("<i4").tobytes(), crc)
+    return chunks, crc
+
+
+@torch.no_grad()
+def read(
+    chunks: Sequence[bytes], version: Version, height: int, width: int
+) -> tuple[CoolChic, list[Tensor], int]:
+    """Network and integer latents of a file, float32, and the CRC32 of all integers.
+
+    The grids are independent and are decoded side by side.
+
+    Raises:
+        CorruptedFileError: if the chunks cannot have come from :func:`write`.
+    """
+    if len(chunks) != 2 + GRIDS:
+        raise CorruptedFileError(f"{version.name} files have {2 + GRIDS} chunks, not {len(chunks)}")
+    given, rows = chunks[0][:STEPS], chunks[0][STEPS:]
+    if len(given) < STEPS or any(a > b for a, b in zip(given, FINEST_BITS, strict=True)):
+        raise CorruptedFileError(f"the steps of the weights are finer than 2**-{FINEST}")
+    with torch.device("meta"):
+        shapes = [p.shape for p, _ in tensors(CoolChic(version, 1, 1), Steps())]
+    values, crc = unpack_levels(rows, chunks[1], shapes)
+    network, steps = CoolChic(version, 1, 1), Steps(*given)
+    put(network, values, steps)
+    arm = arm_coding.integer_arm(network.arm)
+    sizes = grid_sizes(height, width)
+    with ThreadPoolExecutor() as pool:
+        grids = list(pool.map(lambda d, s: arm_coding.decode(d, *s, arm), chunks[2:], sizes))
+    for grid in grids:
+        crc = zlib.crc32(grid.numpy().astype("<i4").tobytes(), crc)
+    return network.eval(), [grid[None, None].float() for grid in grids], crc

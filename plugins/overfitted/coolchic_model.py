@@ -1,0 +1,145 @@
+"""COOL-CHIC v1 and v2 in the zoo: CompressAI models whose ``compress`` trains a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from compressai.models import CompressionModel
+from torch import Tensor
+
+from compressai_gen.errors import OptionError, UnknownNameError
+from compressai_gen_plugins.overfitted import coolchic_files
+from compressai_gen_plugins.overfitted.chunks import joined, parted
+from compressai_gen_plugins.overfitted.coolchic import GRIDS, V1, V2, CoolChic, Version
+from compressai_gen_plugins.overfitted.coolchic_fitting import SCHEDULES, Progress, fit
+from compressai_gen_plugins.overfitted.coolchic_weights import Steps
+
+MULTIPLIERS = {
+    V1.name: {1: 2e-2, 2: 4e-3, 3: 5e-4, 4: 1e-4},
+    V2.name: {1: 2e-2, 2: 4e-3, 3: 1e-3, 4: 4e-4, 5: 1e-4},
+}
+"""Lambda by quality, as published; quality 1 is the lowest rate."""
+
+DEFAULT_QUALITY = 2
+DEFAULT_PRESET = "fast"
+
+
+class CoolChicModel(CompressionModel):
+    """COOL-CHIC, a codec without trained weights: a file holds latents and the network for them.
+
+    .. code-block:: none
+
+        x ─► fit grids and networks ─► integers ─► range coder ─► string
+        string ─► weights ─► grids, one latent after the other ─► up ─► synthesis ─► x_hat
+
+    Args:
+        quality: 1 (lowest rate) to 4 for v1, to 5 for v2: the published lambdas.
+        preset: how long a picture is fitted: draft, fast, medium or slow.
+        loss: name of a registered loss.
+
+    Raises:
+        OptionError: for an unknown quality.
+        UnknownNameError: for an unknown preset.
+    """
+
+    version: Version
+
+    def __init__(
+        self, quality: int = DEFAULT_QUALITY, preset: str = DEFAULT_PRESET, loss: str = "mse"
+    ) -> None:
+        super().__init__()
+        multipliers = MULTIPLIERS[self.version.name]
+        if quality not in multipliers:
+            raise OptionError(
+                f"{self.version.name} has no quality {quality}: give 1 (small) to "
+                f"{len(multipliers)}"
+            )
+        if preset not in SCHEDULES:
+            raise UnknownNameError("preset", preset, SCHEDULES)
+        self.quality, self.preset, self.loss = quality, preset, loss
+        self.network = CoolChic(self.version, 64, 64)
+        """Fresh: what every fit starts from, but for its seed and its size."""
+
+    def fitted(
+        self, x: Tensor, state: Path | None = None, progress: Progress | None = None
+    ) -> tuple[CoolChic, Steps]:
+        """The network of one picture (3, H, W) in [0, 1]; see `fit`."""
+        multiplier = MULTIPLIERS[self.version.name][self.quality]
+        schedule, loss = SCHEDULES[self.preset], self.loss
+        return fit(x, self.version, multiplier, schedule, loss=loss, state=state, progress=progress)
+
+    def compress(self, x: Tensor) -> dict[str, Any]:
+        """Pictures (B, 3, H, W) in [0, 1], any size, to ``strings`` (one a picture) and ``shape``.
+
+        It trains, so it works under ``torch.no_grad`` too, and takes its time.
+        """
+        strings = [joined(coolchic_files.write(*self.fitted(picture))[0]) for picture in x]
+        return {"strings": [strings], "shape": tuple(x.shape[-2:])}
+
+    @torch.no_grad()
+    def decompress(self, strings: list[list[bytes]], shape: tuple[int, int]) -> dict[str, Tensor]:
+        """Strings of :meth:`compress` to ``x_hat``, shape (B, 3, H, W) in [0, 1].
+
+        Raises:
+            CorruptedFileError: if a string cannot have come from :meth:`compress`.
+        """
+        pictures = []
+        for string in strings[0]:
+            chunks = parted(string, 2 + GRIDS)
+            network, latents, _ = coolchic_files.read(chunks, self.version, *shape)
+            pictures.append(network.picture(latents).clamp(0, 1))
+        return {"x_hat": torch.cat(pictures)}
+
+    def forward(self, x: Tensor) -> dict[str, Any]:
+        """Raises OptionError: there is no estimate of a rate, only files."""
+        raise OptionError(f"{self.version.name} has no estimated rate of a picture: use compress")
+
+    def update(self, scale_table: Any = None, force: bool = False, **_: Any) -> bool:
+        """There are no tables to build."""
+        return False
+
+    @classmethod
+    def from_state_dict(cls, state_dict: Mapping[str, Any]) -> CoolChicModel:
+        """Raises OptionError: no weights are shared between pictures."""
+        raise OptionError(f"{cls.version.name} has no checkpoint: every file holds its network")
+
+
+class CoolChicV1(CoolChicModel):
+    """COOL-CHIC v1; arguments as for :class:`CoolChicModel`."""
+
+    version = V1
+
+
+class CoolChicV2(CoolChicModel):
+    """COOL-CHIC v2; arguments as for :class:`CoolChicModel`."""
+
+    version = V2
+
+
+def factory(
+    kind: type[CoolChicModel],
+    quality: int = DEFAULT_QUALITY,
+    metric: str = "mse",
+    pretrained: bool = False,
+    progress: bool = True,
+    **kwargs: Any,
+) -> CoolChicModel:
+    """Zoo factory.
+
+    Args:
+        kind: class of the version.
+        quality: 1 to 4 or 5.
+        metric: accepted for compatibility; the loss is an argument of its own.
+        pretrained: accepted: there is nothing to fetch.
+        progress: accepted for compatibility.
+        **kwargs: ``preset`` and ``loss`` of `CoolChicModel`.
+    """
+    return kind(quality, **kwargs)
+
+
+cool_chic_v1 = partial(factory, CoolChicV1)
+cool_chic_v2 = partial(factory, CoolChicV2)
