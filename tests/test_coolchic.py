@@ -21,6 +21,7 @@ from test_fuzz import damaged
 import compressai_gen  # noqa: F401  (fills the zoo)
 from compressai_gen import codec_for
 from compressai_gen.bitstream import Header, codec_fingerprint, pack, unpack
+from compressai_gen.codec.rate_control import reach_bpp
 from compressai_gen.errors import BitstreamError, CodecError, OptionError
 from compressai_gen_plugins.overfitted import arm_coding, arm_tables, coolchic_files, kernels
 from compressai_gen_plugins.overfitted.codec import CoolChicV2Codec
@@ -43,6 +44,7 @@ from compressai_gen_plugins.overfitted.coolchic_fitting import (
     fit,
     loss_of,
 )
+from compressai_gen_plugins.overfitted.coolchic_model import multiplier_at
 from compressai_gen_plugins.overfitted.coolchic_weights import Steps, levels, put
 
 VERSIONS = pytest.mark.parametrize("version", [V1, V2], ids=lambda v: v.name)
@@ -268,6 +270,31 @@ def test_a_killed_fit_goes_on(photo, tmp_path):
     assert coolchic_files.write(network, steps)[1]
 
 
+def test_another_rate_of_the_same_picture_starts_from_the_first(photo):
+    x, seen = tensor_of(photo), []
+    first, _ = fit(x, V1, 1e-3, QUICK)
+    other, steps = fit(x, V1, 2e-2, QUICK, start=first, progress=lambda d, s: seen.append(d))
+    assert seen[-1] == 60 // 4 + 30  # no warm-up, a quarter of the first stage
+    few, many = (
+        sum(map(len, coolchic_files.write(network, steps)[0][2:])) for network in (other, first)
+    )
+    assert few < many
+    assert multiplier_at(V2, 1) == pytest.approx(2e-2)
+    assert multiplier_at(V2, 4.5) == pytest.approx(2e-4)
+    assert multiplier_at(V2, 5) == pytest.approx(1e-4)
+
+
+def test_a_rate_and_a_quality_are_reached(photo, monkeypatch):
+    monkeypatch.setitem(SCHEDULES, "draft", QUICK)
+    codec, pixels = CoolChicV2Codec(), 30 * 40
+    compress = codec.encoder(photo, preset="draft")
+    low, high = (8 * len(compress(quality)) / pixels for quality in codec.quality_range)
+    assert low < high
+    reached = reach_bpp(codec.encoder(photo, preset="draft"), codec.quality_range, pixels, 0.5 * (
+        low + high))  # fmt: skip
+    assert reached.bpp <= 0.5 * (low + high)
+
+
 def test_published_schedules():
     assert sum(c * i for c, i in SCHEDULES["fast"].warmup) == 6000
     assert SCHEDULES["slow"].stages[0].patience == 1500
@@ -359,15 +386,16 @@ def test_damaged_and_hostile_files(file):
 
 
 def test_mistakes_are_told(cgen, work):
-    photo = ("compress", "photo.png", "x.cgen", "--codec", "cool-chic-v1")
+    photo = ("compress", "photo.png", "x.cgen", "--codec", "cool-chic-v1", "--preset", "draft")
     for options, words in (
-        (("--quality", 2.5), "whole qualities"),
-        (("--quality", 5), "no quality 5"),
-        (("--preset", "slowest"), "slow"),
+        (("--quality", 4.5), "no quality 4.5"),
+        (("--quality", 0), "no quality 0"),
+        (("--bpp", 1e-3), "cannot be reached"),
         (("--loss", "l3"), "l1"),
         (("--checkpoint", "."), "no checkpoint"),
     ):
         assert_one_line(cgen(*photo, *options), words)
+    assert_one_line(cgen(*photo[:-1], "slowest"), "slow")
     with pytest.raises(OptionError, match="GiB"):
         CoolChicV2Codec().compress(torch.zeros(3, 4096, 4096))
     assert not list(work.glob("*.cgen"))

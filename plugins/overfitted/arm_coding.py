@@ -44,10 +44,10 @@ def integer_arm(arm: Arm) -> IntegerArm:
     """
     arrays = []
     for layer in arm.layers:
-        weight = layer.weight.double()
+        weight = layer.weight.double().cpu()
         if layer.out_features == layer.in_features:
             weight = weight + torch.eye(layer.in_features, dtype=torch.float64)
-        for values, bits in ((weight.T, kernels.BITS), (layer.bias, 2 * kernels.BITS)):
+        for values, bits in ((weight.T, kernels.BITS), (layer.bias.cpu(), 2 * kernels.BITS)):
             scaled = (values.double() * 2.0**bits).round()
             if not bool(scaled.isfinite().all()) or float(scaled.abs().max()) >= 2.0**bits * 2**12:
                 raise CodecError("the autoregressive model has weights that are out of range")

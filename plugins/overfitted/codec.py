@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,9 +16,13 @@ from compressai_gen.codec.placement import parse_device
 from compressai_gen.errors import CheckpointError, CorruptedFileError, OptionError
 from compressai_gen.images import Picture, from_tensor, to_tensor
 from compressai_gen_plugins.overfitted import coolchic_files, nif_files
-from compressai_gen_plugins.overfitted.coolchic_fitting import SCHEDULES as COOLCHIC_SCHEDULES
-from compressai_gen_plugins.overfitted.coolchic_model import CoolChicModel, CoolChicV1, CoolChicV2
-from compressai_gen_plugins.overfitted.nif_fitting import SCHEDULES as NIF_SCHEDULES
+from compressai_gen_plugins.overfitted.coolchic_model import (
+    DEFAULT_QUALITY,
+    MULTIPLIERS,
+    CoolChicModel,
+    CoolChicV1,
+    CoolChicV2,
+)
 from compressai_gen_plugins.overfitted.nif_model import NifModel
 
 NO_SYNTHESIS = bytes(2)
@@ -70,7 +75,7 @@ class OverfittedCodec:
 
         Args:
             image: as for `compressai_gen.Codec`.
-            quality: a whole number, from 1; see the zoo model.
+            quality: from 1; see the zoo model.
             preset: draft, fast, medium or slow.
             loss: name of a registered loss.
             state: a file to keep the state in; an interrupted fit goes on from it, a finished one
@@ -81,32 +86,53 @@ class OverfittedCodec:
             UnknownNameError: for an unknown preset or loss.
             ImageError: a picture that cannot be coded.
         """
-        quality = 2 if quality is None else quality
-        if quality != int(quality):
-            raise OptionError(f"quality {quality:g}: {self.name} has whole qualities only")
-        x = to_tensor(image)[0].to(self.device)
-        self.check_size(*x.shape[1:])
-        kept, chosen = None if state is None else Path(state), loss or self.default_loss
-        with tqdm(desc=self.name, unit="iteration", disable=None, leave=False) as bar:
-
-            def told(done: int, standing: Any) -> None:
-                bar.update(done - bar.n)
-                is_text = isinstance(standing, str)
-                bar.set_postfix_str(standing if is_text else f"{chosen} {standing:.5f}")
-
-            chunks, crc, bar.total = self.fit(x, int(quality), preset, chosen, kept, told)
-        header = Header(
-            codec_fingerprint(self.name),
-            NO_SYNTHESIS,
-            height=x.shape[1],
-            width=x.shape[2],
-            symbols_crc=crc,
-            quality=quality,
-        )
-        data = pack(header, chunks)
+        kept = None if state is None else Path(state)
+        data = self.encoder(image, preset=preset, loss=loss, state=state)(quality)
         if kept is not None:
             kept.unlink(missing_ok=True)
         return data
+
+    def encoder(
+        self,
+        image: Picture,
+        *,
+        preset: str = "fast",
+        loss: str | None = None,
+        state: str | None = None,
+    ) -> Callable[[float | None], bytes]:
+        """`compress` for several qualities of one picture: ``encoder(image)(quality)``.
+
+        Arguments and errors are those of `compress`; ``state`` serves the first quality only.
+        """
+        x = to_tensor(image)[0].to(self.device)
+        self.check_size(*x.shape[1:])
+        chosen, places = loss or self.default_loss, [None if state is None else Path(state)]
+        before: list[Any] = []
+
+        def compress_at(quality: float | None = None) -> bytes:
+            quality = DEFAULT_QUALITY if quality is None else quality
+            place = places.pop() if places else None
+            with tqdm(desc=self.name, unit="iteration", disable=None, leave=False) as bar:
+
+                def told(done: int, standing: Any) -> None:
+                    bar.update(done - bar.n)
+                    is_text = isinstance(standing, str)
+                    bar.set_postfix_str(standing if is_text else f"{chosen} {standing:.5f}")
+
+                fit = partial(self.fit, x, quality, preset, chosen, place, told)
+                chunks, crc, network = fit(before[-1] if before else None)
+            before.append(network)
+            header = Header(
+                codec_fingerprint(self.name),
+                NO_SYNTHESIS,
+                height=x.shape[1],
+                width=x.shape[2],
+                symbols_crc=crc,
+                quality=quality,
+            )
+            return pack(header, chunks)
+
+        return compress_at
 
     @torch.no_grad()
     def decompress(
@@ -137,9 +163,23 @@ class OverfittedCodec:
             )
 
     def fit(
-        self, x: Tensor, quality: int, preset: str, loss: str, state: Path | None, told: Told
-    ) -> tuple[list[bytes], int, int]:
-        """Chunks of a file, the CRC32 of its integers, and the iterations that it took at most."""
+        self,
+        x: Tensor,
+        quality: float,
+        preset: str,
+        loss: str,
+        state: Path | None,
+        told: Told,
+        before: Any,
+    ) -> tuple[list[bytes], int, Any]:
+        """Chunks of a file, the CRC32 of its integers, and the network.
+
+        Args:
+            x: shape (3, H, W) in [0, 1].
+            quality, preset, loss, state: as for :meth:`compress`.
+            told: called with the iterations done and where the fit stands.
+            before: the network of the same picture at another quality, if there is one.
+        """
         raise NotImplementedError
 
     def draw(self, chunks: list[bytes], height: int, width: int) -> tuple[Tensor, int]:
@@ -156,10 +196,19 @@ class NifCodec(OverfittedCodec):
     numbers_a_pixel = 100
 
     def fit(
-        self, x: Tensor, quality: int, preset: str, loss: str, state: Path | None, told: Told
-    ) -> tuple[list[bytes], int, int]:
-        network = NifModel(quality, preset, loss).fitted(x, state, told)
-        return (*nif_files.write(network.cpu()), NIF_SCHEDULES[preset].total)
+        self,
+        x: Tensor,
+        quality: float,
+        preset: str,
+        loss: str,
+        state: Path | None,
+        told: Told,
+        before: Any,
+    ) -> tuple[list[bytes], int, Any]:
+        if quality != int(quality):
+            raise OptionError(f"quality {quality:g}: nif has whole qualities, 1 to 7")
+        network = NifModel(int(quality), preset, loss).fitted(x, state, told)
+        return (*nif_files.write(network.cpu()), network)
 
     def draw(self, chunks: list[bytes], height: int, width: int) -> tuple[Tensor, int]:
         network, crc = nif_files.read(chunks)
@@ -174,11 +223,23 @@ class CoolChicCodec(OverfittedCodec):
     fit_pixels = 2**23
     numbers_a_pixel = 400
 
+    @property
+    def quality_range(self) -> tuple[float, float]:
+        """Lowest and highest quality, any real number between them."""
+        return 1.0, float(len(MULTIPLIERS[self.name]))
+
     def fit(
-        self, x: Tensor, quality: int, preset: str, loss: str, state: Path | None, told: Told
-    ) -> tuple[list[bytes], int, int]:
-        network, steps = self.model(quality, preset, loss).fitted(x, state, told)
-        return (*coolchic_files.write(network.cpu(), steps), COOLCHIC_SCHEDULES[preset].total)
+        self,
+        x: Tensor,
+        quality: float,
+        preset: str,
+        loss: str,
+        state: Path | None,
+        told: Told,
+        before: Any,
+    ) -> tuple[list[bytes], int, Any]:
+        network, steps = self.model(quality, preset, loss).fitted(x, before, state, told)
+        return (*coolchic_files.write(network, steps), network)
 
     def draw(self, chunks: list[bytes], height: int, width: int) -> tuple[Tensor, int]:
         network, latents, crc = coolchic_files.read(chunks, self.model.version, height, width)

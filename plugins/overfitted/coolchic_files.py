@@ -26,7 +26,7 @@ def write(network: CoolChic, steps: Steps) -> tuple[list[bytes], int]:
     The network's weights are those of the file already (`coolchic_weights.quantise`).
     """
     rows, stream, crc = pack_levels(levels(network, steps))
-    arm = arm_coding.integer_arm(network.arm.cpu())
+    arm = arm_coding.integer_arm(network.arm)
     chunks = [bytes(vars(steps).values()) + rows, stream]
     for latents in network.latents(torch.round):
         data, sent = arm_coding.encode(latents[0, 0].long().cpu(), arm)

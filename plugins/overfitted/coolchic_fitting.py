@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,14 @@ class Schedule:
         warming = sum(candidates * iterations for candidates, iterations in self.warmup)
         return warming + sum(stage.iterations for stage in self.stages)
 
+    def continued(self) -> Schedule:
+        """For a network that was fitted to the same picture at another rate: no warm-up, and a
+        quarter of the first stage at half of its rate.
+        """
+        first, *others = self.stages
+        short = replace(first, iterations=first.iterations // 4, rate=first.rate / 2)
+        return Schedule((), (short, *others))
+
 
 _FALL = (
     Stage(500, 1 / 2),
@@ -123,6 +131,7 @@ def fit(
     *,
     loss: str = "mse",
     seed: int = 0,
+    start: CoolChic | None = None,
     state: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[CoolChic, Steps]:
@@ -135,6 +144,7 @@ def fit(
         schedule: see ``SCHEDULES``.
         loss: name of a registered one; lambda is adapted to others than mse.
         seed: of initial weights and noise.
+        start: a network of the same picture at another rate, which goes on by a shorter schedule.
         state: a file that the state is kept in, from which an interrupted fit goes on.
         progress: called now and then.
 
@@ -148,8 +158,9 @@ def fit(
     """
     with torch.enable_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        fitting = Fitting(x, version, multiplier, schedule, loss_of(loss), state, progress)
-        return fitting.run()
+        chosen = schedule if start is None else schedule.continued()
+        fitting = Fitting(x, version, multiplier, chosen, loss_of(loss), state, progress)
+        return fitting.run(start)
 
 
 def loss_of(name: str) -> Loss:
@@ -187,10 +198,15 @@ class Fitting:
         """Another candidate."""
         return CoolChic(self.version, *self.x.shape[2:]).to(self.x.device)
 
-    def run(self) -> tuple[CoolChic, Steps]:
-        """Warm-up and stages that are not done yet."""
+    def run(self, start: CoolChic | None = None) -> tuple[CoolChic, Steps]:
+        """Warm-up, or another fit's network, and stages that are not done yet."""
         if not self.resume():
-            self.warm_up()
+            if start is None:
+                self.warm_up()
+            else:
+                self.network.load_state_dict(start.state_dict())
+                self.adapt()
+                self.look()
             self.save()
         for number, stage in enumerate(self.schedule.stages[self.stage :], self.stage):
             if stage.fixed and self.steps == Steps():

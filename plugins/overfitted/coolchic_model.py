@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -37,7 +38,8 @@ class CoolChicModel(CompressionModel):
         string ─► weights ─► grids, one latent after the other ─► up ─► synthesis ─► x_hat
 
     Args:
-        quality: 1 (lowest rate) to 4 for v1, to 5 for v2: the published lambdas.
+        quality: 1 (lowest rate) to 4 for v1, to 5 for v2: the published lambdas; between them
+            lambda is interpolated geometrically.
         preset: how long a picture is fitted: draft, fast, medium or slow.
         loss: name of a registered loss.
 
@@ -49,15 +51,10 @@ class CoolChicModel(CompressionModel):
     version: Version
 
     def __init__(
-        self, quality: int = DEFAULT_QUALITY, preset: str = DEFAULT_PRESET, loss: str = "mse"
+        self, quality: float = DEFAULT_QUALITY, preset: str = DEFAULT_PRESET, loss: str = "mse"
     ) -> None:
         super().__init__()
-        multipliers = MULTIPLIERS[self.version.name]
-        if quality not in multipliers:
-            raise OptionError(
-                f"{self.version.name} has no quality {quality}: give 1 (small) to "
-                f"{len(multipliers)}"
-            )
+        self.multiplier = multiplier_at(self.version, quality)
         if preset not in SCHEDULES:
             raise UnknownNameError("preset", preset, SCHEDULES)
         self.quality, self.preset, self.loss = quality, preset, loss
@@ -65,12 +62,23 @@ class CoolChicModel(CompressionModel):
         """Fresh: what every fit starts from, but for its seed and its size."""
 
     def fitted(
-        self, x: Tensor, state: Path | None = None, progress: Progress | None = None
+        self,
+        x: Tensor,
+        start: CoolChic | None = None,
+        state: Path | None = None,
+        progress: Progress | None = None,
     ) -> tuple[CoolChic, Steps]:
         """The network of one picture (3, H, W) in [0, 1]; see `fit`."""
-        multiplier = MULTIPLIERS[self.version.name][self.quality]
-        schedule, loss = SCHEDULES[self.preset], self.loss
-        return fit(x, self.version, multiplier, schedule, loss=loss, state=state, progress=progress)
+        return fit(
+            x,
+            self.version,
+            self.multiplier,
+            SCHEDULES[self.preset],
+            loss=self.loss,
+            start=start,
+            state=state,
+            progress=progress,
+        )
 
     def compress(self, x: Tensor) -> dict[str, Any]:
         """Pictures (B, 3, H, W) in [0, 1], any size, to ``strings`` (one a picture) and ``shape``.
@@ -120,9 +128,25 @@ class CoolChicV2(CoolChicModel):
     version = V2
 
 
+def multiplier_at(version: Version, quality: float) -> float:
+    """Lambda of a quality.
+
+    Raises:
+        OptionError: out of range.
+    """
+    published = [math.log(value) for value in MULTIPLIERS[version.name].values()]
+    if not 1 <= quality <= len(published):
+        raise OptionError(
+            f"{version.name} has no quality {quality:g}: give 1 (small) to {len(published)}"
+        )
+    lower = min(int(quality), len(published) - 1)
+    share = quality - lower
+    return math.exp((1 - share) * published[lower - 1] + share * published[lower])
+
+
 def factory(
     kind: type[CoolChicModel],
-    quality: int = DEFAULT_QUALITY,
+    quality: float = DEFAULT_QUALITY,
     metric: str = "mse",
     pretrained: bool = False,
     progress: bool = True,
