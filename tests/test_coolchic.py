@@ -23,7 +23,13 @@ from compressai_gen import codec_for
 from compressai_gen.bitstream import Header, codec_fingerprint, pack, unpack
 from compressai_gen.codec.rate_control import reach_bpp
 from compressai_gen.errors import BitstreamError, CodecError, OptionError
-from compressai_gen_plugins.overfitted import arm_coding, arm_tables, coolchic_files, kernels
+from compressai_gen_plugins.overfitted import (
+    arm_coding,
+    arm_tables,
+    coolchic_files,
+    fronts,
+    kernels,
+)
 from compressai_gen_plugins.overfitted.codec import CoolChicV2Codec
 from compressai_gen_plugins.overfitted.coolchic import (
     V1,
@@ -180,28 +186,31 @@ def test_the_bytes_are_as_many_as_estimated(version):
     assert abs(len(data) - estimate) < 0.005 * estimate + 3
 
 
-def test_compiled_and_plain_python_are_the_same():
-    """Every kernel has its twin: the function itself, which numba compiles."""
-    numba = pytest.importorskip("numba")
-    assert isinstance(kernels.law, numba.core.registry.CPUDispatcher)
-    arm, grid = arm_coding.integer_arm(random_arm(V1)), laplace((6, 8), 2.0)
-    data, _ = arm_coding.encode(grid, arm)
-    plain = dict(kernels.__dict__, law=kernels.law.py_func)
+@VERSIONS
+def test_with_and_without_a_compiler_the_bytes_are_the_same(version, monkeypatch):
+    pytest.importorskip("numba")
+    arm = arm_coding.integer_arm(random_arm(version))
+    grids = [laplace(shape, scale) for shape in ((1, 1), (9, 1), (1, 30), (23, 17))
+             for scale in (0.3, 4.0, 900.0)]  # fmt: skip
+    compiled = [arm_coding.encode(grid, arm) for grid in grids]
+    monkeypatch.setattr(kernels, "njit", None)
+    for grid, (data, sent) in zip(grids, compiled, strict=True):
+        plain, other = arm_coding.encode(grid, arm)
+        assert plain == data
+        assert torch.equal(other, sent)
+        assert torch.equal(arm_coding.decode(data, *grid.shape, arm), sent)
 
-    def python(function):
-        twin = function.py_func
-        return type(twin)(twin.__code__, plain, twin.__name__)
 
-    padded = np.zeros((6 + 2, 8 + 4), np.int64)
-    padded[2:, 2:10] = grid.numpy()
-    out = np.zeros(400, np.uint8)
-    arguments = (2, arm.places, arm.model, arm_tables.tables())
-    count = python(kernels.encode_grid)(padded, *arguments, out)
-    assert out[:count].tobytes().rstrip(b"\0") == data
-    blank = np.zeros_like(padded)
-    octets = np.frombuffer(data, np.uint8).astype(np.int64)
-    python(kernels.decode_grid)(blank, *arguments, octets)
-    assert np.array_equal(blank, padded)
+def test_a_front_depends_on_earlier_ones_alone():
+    for radius in (2, 3):
+        seen = np.zeros((9, 14), bool)
+        for y, x in fronts.fronts(9, 14, radius):
+            for i, j in offsets(radius):
+                rows, columns = y + i, x + j
+                inside = (rows >= 0) & (columns >= 0) & (columns < 14)
+                assert seen[rows[inside], columns[inside]].all()
+            seen[y, x] = True
+        assert seen.all()
 
 
 def test_far_latents_are_moved_to_the_end_of_their_law():

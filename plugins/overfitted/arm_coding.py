@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from compressai_gen.errors import CodecError, CorruptedFileError
-from compressai_gen_plugins.overfitted import kernels
+from compressai_gen_plugins.overfitted import fronts, kernels
 from compressai_gen_plugins.overfitted.arm_tables import tables
 from compressai_gen_plugins.overfitted.coolchic import Arm, offsets
 
@@ -65,12 +65,15 @@ def encode(grid: Tensor, arm: IntegerArm) -> tuple[bytes, Tensor]:
     padded = _padded(grid.shape[0], grid.shape[1], arm.radius)
     inner = padded[arm.radius :, arm.radius : arm.radius + grid.shape[1]]
     inner[:] = grid.cpu().numpy()
-    out = np.zeros(4 * grid.numel() + 64, np.uint8)
-    count = kernels.encode_grid(padded, arm.radius, arm.places, arm.model, tables(), out)
-    if count < 0:
-        raise CodecError("the latents of a grid do not fit their buffer; nothing was written")
-    data = out[:count].tobytes().rstrip(b"\0") or b"\0"
-    return data, torch.from_numpy(inner.copy()).to(grid)
+    if kernels.njit is None:
+        data = fronts.encode_grid(padded, arm.radius, arm.places, arm.model)
+    else:
+        out = np.zeros(4 * grid.numel() + 64, np.uint8)
+        count = kernels.encode_grid(padded, arm.radius, arm.places, arm.model, tables(), out)
+        if count < 0:
+            raise CodecError("the latents of a grid do not fit their buffer; nothing was written")
+        data = out[:count].tobytes()
+    return data.rstrip(b"\0") or b"\0", torch.from_numpy(inner.copy()).to(grid)
 
 
 def decode(data: bytes, height: int, width: int, arm: IntegerArm) -> Tensor:
@@ -82,8 +85,11 @@ def decode(data: bytes, height: int, width: int, arm: IntegerArm) -> Tensor:
     if not data:
         return torch.zeros(height, width, dtype=torch.int64)
     padded = _padded(height, width, arm.radius)
-    octets = np.frombuffer(data, np.uint8).astype(np.int64)
-    taken = kernels.decode_grid(padded, arm.radius, arm.places, arm.model, tables(), octets)
+    if kernels.njit is None:
+        taken = fronts.decode_grid(padded, arm.radius, arm.places, arm.model, data)
+    else:
+        octets = np.frombuffer(data, np.uint8).astype(np.int64)
+        taken = kernels.decode_grid(padded, arm.radius, arm.places, arm.model, tables(), octets)
     if taken < len(data):
         raise CorruptedFileError("the data of a grid go on where the grid ends")
     return torch.from_numpy(padded[arm.radius :, arm.radius : arm.radius + width].copy())

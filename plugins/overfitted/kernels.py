@@ -1,10 +1,11 @@
-"""The loop over latents, one after the other: integer model, then range coder.
+"""The loop over latents, one after the other: integer model, then range coder; compiled by numba.
 
-Plain functions over integers and arrays. With numba they are compiled (once, then cached); without
-it Python runs the very same lines, slowly. All values stay below 2**62, so that 64-bit integers and
-Python's agree.
+Order: fronts. A latent's neighbourhood reaches ``radius`` columns to the right in the rows above,
+so those with equal ``x + (radius + 1) y`` do not depend on each other; a front is coded from its
+uppermost latent down. `fronts` does the same without a compiler, a front at a time.
 
-The range coder keeps 48 bits and writes bytes with carries (Martin 1979, in the form of LZMA).
+All values stay below 2**62, so that 64-bit integers cannot overflow. The range coder keeps 48 bits
+and writes bytes with carries (Martin 1979, in the form of LZMA).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from compressai_gen_plugins.overfitted.arm_tables import (
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 njit: Any = None
-with suppress(ImportError):  # without it the same functions run uncompiled
+with suppress(ImportError):  # without it these functions are not used
     from numba import njit
 
 BITS = 8
@@ -111,8 +112,10 @@ def encode_grid(grid, radius, places, model, tables, out):  # type: ignore  # no
     height, width = grid.shape[0] - radius, grid.shape[1] - 2 * radius
     work = np.zeros((2, places.shape[0]), np.int64)
     low, extent, cache, pending, count = 0, TOP - 1, 0, 0, 0
-    for y in range(height):
-        for x in range(width):
+    slope = radius + 1
+    for front in range(width + slope * (height - 1)):
+        for y in range(max(0, (front - width + slope) // slope), min(height, front // slope + 1)):
+            x = front - slope * y
             row, whole = law(grid, y, x, radius, places, model[0], model[1], model[2], model[3],
                              model[4], model[5], work)  # fmt: skip
             symbol = min(max(grid[y + radius, x + radius] - whole + REACH, 0), SYMBOLS - 1)
@@ -174,8 +177,10 @@ def decode_grid(grid, radius, places, model, tables, data):  # type: ignore  # n
         code = (code << 8) | (data[count] if count < size else 0)
         count += 1
     extent = TOP - 1
-    for y in range(height):
-        for x in range(width):
+    slope = radius + 1
+    for front in range(width + slope * (height - 1)):
+        for y in range(max(0, (front - width + slope) // slope), min(height, front // slope + 1)):
+            x = front - slope * y
             row, whole = law(grid, y, x, radius, places, model[0], model[1], model[2], model[3],
                              model[4], model[5], work)  # fmt: skip
             step = extent >> PRECISION

@@ -4,7 +4,8 @@
 
 Latents are drawn from Laplace laws that widen from grid to grid, weights are random; ``latents`` is
 the integer model with the range coder, grid after grid, ``whole file`` has the grids side by side,
-the upsampling and the synthesis in it (bar 0.25 s on one core). Prints JSON, medians in seconds.
+the upsampling and the synthesis in it (bars: 0.25 s on one core, 1.5 s without numba). Prints JSON,
+medians in seconds.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 
 from compressai_gen.bitstream import Header, codec_fingerprint, pack
-from compressai_gen_plugins.overfitted import arm_coding, coolchic_files
+from compressai_gen_plugins.overfitted import arm_coding, coolchic_files, kernels
 from compressai_gen_plugins.overfitted.codec import CoolChicV2Codec
 from compressai_gen_plugins.overfitted.coolchic import V2, CoolChic, grid_sizes
 from compressai_gen_plugins.overfitted.coolchic_weights import Steps, levels, put
@@ -86,6 +87,10 @@ def main() -> None:
         name = f"{count} core" + "s" * (count > 1)
         results[f"latents, {name}"] = seconds(latents, args.runs)
         results[f"whole file, {name}"] = seconds(lambda: codec.decompress(data), args.runs)
+    os.sched_setaffinity(0, cores[:1])
+    torch.set_num_threads(1)
+    kernels.njit = None
+    results["whole file, 1 core, without numba"] = seconds(lambda: codec.decompress(data), 1)
     print(json.dumps(results, indent=2))
 
 
