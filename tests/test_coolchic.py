@@ -394,6 +394,16 @@ def test_damaged_and_hostile_files(file):
             codec.decompress(pack(header, [bytes(chunk) for chunk in attack]))
 
 
+def test_a_picture_of_where_the_bits_go(cgen, work, file):
+    (work / "a.cgen").write_bytes(file)
+    status, out, err = cgen("info", "a.cgen", "--picture", "bits.png")
+    assert status == 0, err
+    assert "9 (" in out  # chunks
+    assert min(Image.open("bits.png").size) > 500
+    assert cgen("compress", "photo.png")[0] == 0
+    assert_one_line(cgen("info", "photo.cgen", "--picture", "b.png"), "draws none of its files")
+
+
 def test_mistakes_are_told(cgen, work):
     photo = ("compress", "photo.png", "x.cgen", "--codec", "cool-chic-v1", "--preset", "draft")
     for options, words in (

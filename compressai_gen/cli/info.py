@@ -1,4 +1,4 @@
-"""Tell what a .cgen file holds, without decoding it."""
+"""Tell what a .cgen file holds, without decoding it; or let its codec draw where the bits go."""
 
 from __future__ import annotations
 
@@ -7,17 +7,23 @@ import json
 from typing import Any
 
 from compressai_gen.bitstream import MAX_PIXELS, describe, read_file, unpack
-from compressai_gen.errors import UnknownCheckpointError
+from compressai_gen.errors import OptionError, UnknownCheckpointError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a .cgen file, or - for standard input")
     parser.add_argument("--max-pixels", type=int, default=MAX_PIXELS, metavar="N")
     parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument(
+        "--picture", metavar="OUT", help="PNG of latents and their bits, where the codec draws one"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    told = inspect(read_file(args.file), args.max_pixels)
+    data = read_file(args.file)
+    told = inspect(data, args.max_pixels)
+    if args.picture is not None:
+        draw(data, args.picture, args.max_pixels)
     if args.json:
         print(json.dumps(told, indent=2))
         return 0
@@ -25,6 +31,22 @@ def run(args: argparse.Namespace) -> int:
     for name, value in told.items():
         print(f"{name.replace('_', ' '):<{width}}  {_text(name, value)}")
     return 0
+
+
+def draw(data: bytes, out: str, max_pixels: int) -> None:
+    """Write the picture that the file's codec draws of it, by a method ``portrait``.
+
+    Raises:
+        OptionError: if it draws none.
+    """
+    from compressai_gen.bitstream import write_file
+    from compressai_gen.codec import codec_for
+
+    codec = codec_for(data, max_pixels=max_pixels)
+    if not hasattr(codec, "portrait"):
+        name = getattr(codec, "name", type(codec).__name__)
+        raise OptionError(f"--picture: {name} draws none of its files; cool-chic-v1 and v2 do")
+    write_file(out, codec.portrait(data, max_pixels))
 
 
 def inspect(data: bytes, max_pixels: int = MAX_PIXELS) -> dict[str, Any]:

@@ -246,6 +246,20 @@ class CoolChicCodec(OverfittedCodec):
         moved = [grid.to(self.device) for grid in latents]
         return network.to(self.device).picture(moved), crc
 
+    @torch.no_grad()
+    def portrait(self, data: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
+        """A PNG of the grids and where the bits go, for ``cgen info --picture``.
+
+        Raises:
+            BitstreamError: whatever is wrong with the file.
+        """
+        from compressai_gen_plugins.overfitted.portrait import portrait
+
+        header, chunks = unpack(data, max_pixels)
+        size = header.height, header.width
+        network, latents, _ = coolchic_files.read(chunks, self.model.version, *size)
+        return portrait(self.decompress(data, output_type="np"), network, latents, chunks)
+
 
 class CoolChicV1Codec(CoolChicCodec):
     """COOL-CHIC v1."""
