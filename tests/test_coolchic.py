@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import random
 
@@ -392,6 +393,20 @@ def test_damaged_and_hostile_files(file):
             chosen[rng.randrange(len(chosen))] = rng.randrange(256)
         with contextlib.suppress(CodecError):
             codec.decompress(pack(header, [bytes(chunk) for chunk in attack]))
+
+
+def test_losses_side_by_side(cgen, work, monkeypatch):
+    """The study of the loss paper: a list of losses, a result file each."""
+    monkeypatch.setitem(SCHEDULES, "draft", QUICK)
+    evaluate = ("evaluate", ".", "--codec", "cool-chic-v1", "--quality", 2, "--out", "r.json")
+    options = ("--metrics", "psnr-rgb", "--preset", "draft", "--loss")
+    status, _, err = cgen(*evaluate, *options, "mse,l1")
+    assert status == 0, err
+    read = [json.loads((work / f"r-loss{name}.json").read_text()) for name in ("mse", "l1")]
+    assert [r["name"] for r in read] == ["cool-chic-v1-lossmse", "cool-chic-v1-lossl1"]
+    assert read[0]["results"]["bpp"] != read[1]["results"]["bpp"]
+    assert read[1]["model"]["options"] == {"preset": "draft", "loss": "l1"}
+    assert_one_line(cgen(*evaluate, "--tau", 0.5), "no option --tau")
 
 
 def test_a_picture_of_where_the_bits_go(cgen, work, file):

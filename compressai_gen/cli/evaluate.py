@@ -1,9 +1,9 @@
 """Compress every picture of a folder to a real file, decode it in another process, and measure.
 
 Writes CompressAI's JSON (readable by `python -m compressai.utils.plot -f`, `cgen plot` and
-`cgen bdrate`), one file for the codec and one for each baseline. An option of decompress may be a
-list, such as ``--tau 0,0.5,1``: one file each, ``F-tau0.json`` and so on. Run the same command
-again to continue after an interruption.
+`cgen bdrate`), one file for the codec and one for each baseline. An option of compress or
+decompress may be a list, such as ``--tau 0,0.5,1``: one file each, ``F-tau0.json`` and so on. Run
+the same command again to continue after an interruption.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dtype", help="of the codec's synthesis: float32, bfloat16 or float16")
     add("--json", action="store_true", help="print the results for programs")
     add_codec_options(parser, "decompress")
+    add_codec_options(parser, "compress")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -112,11 +113,24 @@ def variants(given: Mapping[str, str]) -> list[Variant]:
     from compressai_gen.evaluation.codecs import Variant
 
     lists = [[(name, value) for value in _names(text)] for name, text in given.items()]
-    varying = [name for (name, _), *others in lists if others]
+    varying, decoding = [name for (name, _), *others in lists if others], decoding_options()
     return [
-        Variant("-".join(f"{name}{value}" for name, value in options if name in varying), options)
+        Variant(
+            "-".join(f"{name}{value}" for name, value in options if name in varying),
+            tuple(option for option in options if option[0] in decoding),
+            tuple(option for option in options if option[0] not in decoding),
+        )
         for options in itertools.product(*lists)
     ]
+
+
+def decoding_options() -> set[str]:
+    """Names of all options that `decompress` takes; the others are those of `compress` alone."""
+    from compressai_gen.plugins import registry
+
+    entries = [registry(kind).entry(n) for kind in ("codecs", "enhancers") for n in registry(kind)]
+    options = [option for entry in entries for option in entry.details["options"]]
+    return {option.name for option in options if "decompress" in option.verbs}
 
 
 def _tell(message: str) -> None:

@@ -15,15 +15,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to decode the same files.
+    """One way to make files, and one way to decode them.
 
     Attributes:
         name: what tells it from the others, such as ``"tau0.3"``.
         options: names and values that `decompress` is called with, as on the command line.
+        encoding: likewise for `compress`.
     """
 
     name: str = ""
     options: tuple[tuple[str, str], ...] = ()
+    encoding: tuple[tuple[str, str], ...] = ()
 
 
 PLAIN = Variant()
@@ -125,7 +127,9 @@ def _rate_point(spec: CodecSpec, quality: float | None, variant: Variant) -> Rat
         quality = codec.check_quality(quality)
     from compressai_gen.codec import checked_options
 
-    checked_options(getattr(codec, "name", spec.name), dict(variant.options), "decompress")
+    name = getattr(codec, "name", spec.name)
+    checked_options(name, dict(variant.options), "decompress")
+    checked_options(name, dict(variant.encoding), "compress")
     return RatePoint(spec, quality, variant)
 
 

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compressai_gen.errors import CodecError, ImageError, MissingWeightsError
 from compressai_gen.evaluation.codecs import CodecSpec, RatePoint, Variant, open_spec
@@ -95,8 +95,14 @@ class Evaluator:
     def _code(self, point: RatePoint, image: Image) -> tuple[float, float]:
         """Seconds of encoding and decoding; leaves the file and the decoded picture."""
         codec = open_spec(point.codec)
+        options: Any = {}
+        if point.variant.encoding:
+            from compressai_gen.codec import checked_options
+
+            name = getattr(codec, "name", point.codec.name)
+            options = checked_options(name, dict(point.variant.encoding), "compress")
         start = time.perf_counter()
-        data = codec.compress(image, quality=point.quality)
+        data = codec.compress(image, quality=point.quality, **options)
         encoding = time.perf_counter() - start
         self.file.write_bytes(data)
         return encoding, self.decoder.decode(point, self.file, self.picture)

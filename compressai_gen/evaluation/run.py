@@ -184,5 +184,5 @@ def describe_model(points: Sequence[RatePoint]) -> dict[str, Any]:
         "fingerprints": [known.hex() for known in fingerprints if isinstance(known, bytes)],
         "device": codec.device,
         "dtype": codec.dtype,
-        "options": dict(points[0].variant.options),
+        "options": dict(points[0].variant.options + points[0].variant.encoding),
     }
