@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -173,6 +175,8 @@ def test_presets_of_the_built_in_models():
         assert recipes.preset(None) is next(iter(recipes.presets.values()))
         assert "FOLDER" in recipes.usage("FOLDER")
         for recipe in recipes.presets.values():
+            if name == "diffeic":  # the one recipe that has no default for what it starts from
+                recipe = replace(recipe, prior="folder")
             recipe.check()
             if isinstance(recipe, VariableRateRecipe):
                 assert list(recipe.multipliers) == sorted(recipe.multipliers)
@@ -221,6 +225,7 @@ def test_an_interrupted_run_keeps_every_step(photos, tmp_path):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's & ignores it
     )
     deadline = time.monotonic() + 120
     while not ((out / "log.csv").exists() and rows(out)) and time.monotonic() < deadline:
