@@ -32,6 +32,8 @@ def model_card(
 
 
 def _body(config: CheckpointConfig, name: str) -> str:
+    if config.fingerprint is None:
+        return _part(config, name)
     rate = "variable rate" if config.architecture.endswith("-vbr") else "one rate"
     quality = "" if config.quality is None else f", quality {config.quality}"
     if config.portable is None:
@@ -70,4 +72,19 @@ codec = CompressionModelComponent.from_pretrained("{name}")
 ```
 
 Fingerprint of its files: `{config.fingerprint}`.
+"""
+
+
+def _part(config: CheckpointConfig, name: str) -> str:
+    """Of a model that writes no files, such as an encoder for training."""
+    return f"""# {config.architecture}
+
+A part of an image codec for [CompressAI](https://github.com/InterDigitalInc/CompressAI):
+`{config.architecture}`. It has no entropy model, so that there is nothing to write a file with.
+
+```python
+from compressai_gen import load_model
+
+model = load_model("{name}")
+```
 """
