@@ -56,7 +56,7 @@ def make_file() -> bytes:
     for grid, (height, width), number in zip(
         network.grids, grid_sizes(HEIGHT, WIDTH), range(9), strict=False
     ):
-        scale = 0.11 * 1.7**number
+        scale = 0.03 * 1.7**number
         grid.copy_(torch.from_numpy(generator.laplace(0, scale, (1, 1, height, width)).round()))
     chunks, crc = coolchic_files.write(network, steps)
     header = Header(codec_fingerprint("cool-chic-v2"), bytes(2), HEIGHT, WIDTH, crc, quality=3)
