@@ -99,6 +99,30 @@ def law(grid, y, x, radius, places, first, first_bias, second, second_bias, last
 
 
 @compiled
+def shift_out(out, low, cache, pending, count):  # type: ignore  # noqa: ANN001, ANN201
+    """Move the topmost byte of ``low`` out of the encoder's state, which is returned.
+
+    A byte stays in ``cache``, and ``pending`` bytes of 255 behind it, until no carry can reach them.
+
+    Args:
+        out: bytes, of which ``count`` are written.
+        low: lower end of the interval, below 2**49.
+    """
+    if low < 0xFF0000000000 or low >= TOP:
+        carry = low >> 48
+        out[count] = (cache + carry) & 255
+        count += 1
+        for _ in range(pending):
+            out[count] = (255 + carry) & 255
+            count += 1
+        pending = 0
+        cache = (low >> 40) & 255
+    else:
+        pending += 1
+    return (low & MASK) << 8, cache, pending, count
+
+
+@compiled
 def encode_grid(grid, radius, places, model, tables, out):  # type: ignore  # noqa: ANN001, ANN201
     """Code a grid; returns the number of bytes written to ``out``, or -1 if it is too short.
 
@@ -128,18 +152,7 @@ def encode_grid(grid, radius, places, model, tables, out):  # type: ignore  # no
                 extent <<= 8
                 if count + pending + 8 > out.shape[0]:
                     return -1
-                if low < 0xFF0000000000 or low >= TOP:
-                    carry = low >> 48
-                    out[count] = (cache + carry) & 255
-                    count += 1
-                    for _ in range(pending):
-                        out[count] = (255 + carry) & 255
-                        count += 1
-                    pending = 0
-                    cache = (low >> 40) & 255
-                else:
-                    pending += 1
-                low = (low & MASK) << 8
+                low, cache, pending, count = shift_out(out, low, cache, pending, count)
     end = low + extent  # what is left: the value in [low, end) that ends in most zeros
     for zeros in range(48):
         block = 1 << (47 - zeros)
@@ -148,18 +161,7 @@ def encode_grid(grid, radius, places, model, tables, out):  # type: ignore  # no
             low = value
             break
     for _ in range(7):
-        if low < 0xFF0000000000 or low >= TOP:
-            carry = low >> 48
-            out[count] = (cache + carry) & 255
-            count += 1
-            for _ in range(pending):
-                out[count] = (255 + carry) & 255
-                count += 1
-            pending = 0
-            cache = (low >> 40) & 255
-        else:
-            pending += 1
-        low = (low & MASK) << 8
+        low, cache, pending, count = shift_out(out, low, cache, pending, count)
     return count
 
 
