@@ -15,7 +15,7 @@ from torch import Tensor
 
 from compressai_gen.bitstream import FIELDS, Header
 from compressai_gen.errors import OptionError
-from compressai_gen.models.latents import synthesis
+from compressai_gen.models.latents import in_fast_order, synthesis
 from compressai_gen.options import Option, parse_options
 from compressai_gen.plugins import registry
 
@@ -51,7 +51,9 @@ class DecodedLatents:
 
     def synthesize(self, y_hat: Tensor | None = None) -> Tensor:
         """The codec's own picture of its latents, or of others, shape (1, 3, 16 h, 16 w)."""
-        return synthesis(self.model, self.y_hat if y_hat is None else y_hat)
+        if y_hat is None or y_hat is self.y_hat:
+            return synthesis(self.model, self.y_hat)
+        return synthesis(self.model, in_fast_order(y_hat))
 
 
 class Enhancer(Protocol):

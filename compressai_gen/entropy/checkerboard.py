@@ -78,12 +78,12 @@ class FixedContext(FixedWeights):
             shape (outputs, P).
         """
         margin = self.kernel // 2
-        padded = F.pad(y_hat, (margin,) * 4)
-        width, stride = y_hat.size(2), padded.size(2)
+        padded = F.pad(self.planes(y_hat), (margin,) * 4)
+        width, stride = y_hat.size(2), padded.size(3)
         corner = where // width * stride + where % width
         places = torch.cat([corner + i * stride + j for i, j in self.taps])
-        columns = padded.flatten(1).index_select(1, places)
-        return self.columns(columns.view(-1, where.size(0)))
+        columns = padded.flatten(2).index_select(2, places)
+        return self.times(columns.view(padded.size(0), -1, where.size(0)))
 
     def config(self) -> dict[str, Any]:
         outputs, inputs = self.weight.shape[:2]

@@ -1,8 +1,8 @@
 """Convolutions in fixed point: integers in float64 in and out, without a batch axis.
 
-They are im2col followed by a matrix product on every device: a direct or GEMM kernel is
-exact (see :mod:`compressai_gen.entropy.arithmetic`), Winograd and FFT kernels, which cuDNN may
-choose, are not.
+They are im2col followed by a matrix product on every device (see
+:mod:`compressai_gen.entropy.products`): Winograd and FFT kernels, which cuDNN may choose for a
+convolution, are not exact.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from compressai_gen.entropy.arithmetic import (
     requantise_,
     to_float64,
 )
+from compressai_gen.entropy.products import planes_for, product, weight_planes
 from compressai_gen.errors import CheckpointError, CodecError
 
 COLUMNS = 4096
@@ -53,7 +54,7 @@ def quantise_weights(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tenso
 
 
 class FixedWeights(nn.Module):
-    """Integer weights with bias and shift, stored compactly and unpacked to float64 when used."""
+    """Integer weights with bias and shift, stored compactly and prepared when used."""
 
     kind: ClassVar[str] = "weights"
     weight: Tensor
@@ -66,7 +67,7 @@ class FixedWeights(nn.Module):
         self.register_buffer("weight", torch.zeros(shape, dtype=torch.int16))
         self.register_buffer("bias", torch.zeros(outputs, dtype=torch.int64))
         self.shift = shift
-        self._unpacked: tuple[Tensor, Tensor] | None = None
+        self._prepared: tuple[Tensor, Tensor] | None = None
 
     def matrix(self) -> Tensor:
         """The weights as a matrix with one row for each output of the matrix product."""
@@ -85,7 +86,7 @@ class FixedWeights(nn.Module):
         """Set the integers and prove that the sums stay exact."""
         self.weight.copy_(weight)
         self.bias.copy_(bias)
-        self._unpacked = None
+        self._prepared = None
         self.verify()
 
     def real(self) -> tuple[Tensor, Tensor]:
@@ -98,13 +99,23 @@ class FixedWeights(nn.Module):
         """Raises CodecError if a partial sum could leave the exact range."""
         check_accumulator(self.by_output(), self.bias, self.shift, f"fixed-point {self.kind}")
 
-    def unpacked(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Weight matrix and bias column as float64 on ``device``; proved once, then cached."""
-        if self._unpacked is None or self._unpacked[0].device != device:
+    def prepared(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Weight planes and bias column on ``device``; proved once, then cached."""
+        if self._prepared is None or self._prepared[1].device != device:
             self.verify()
-            weight = to_float64(self.matrix(), device).contiguous()
-            self._unpacked = weight, to_float64(self.bias, device).unsqueeze(1)
-        return self._unpacked
+            bias = to_float64(self.bias, device).unsqueeze(1)
+            self._prepared = weight_planes(self.matrix(), device), bias
+        return self._prepared
+
+    def planes(self, x: Tensor) -> Tensor:
+        """Activations of any shape, ready for :meth:`times` once they are columns."""
+        return planes_for(self.prepared(x.device)[0], x)
+
+    def times(self, x: Tensor, skip: int = 0) -> Tensor:
+        """``requantise(weight @ x + bias)``, shape (outputs, P), of planes (planes, inputs, P)."""
+        weight, bias = self.prepared(x.device)
+        used = weight[:, :, skip : skip + x.size(1)]
+        return requantise_(product(used, x).add_(bias), self.shift)
 
     def columns(self, x: Tensor, skip: int = 0) -> Tensor:
         """``requantise(weight @ x + bias)``.
@@ -116,16 +127,14 @@ class FixedWeights(nn.Module):
         Returns:
             shape (outputs, P).
         """
-        weight, bias = self.unpacked(x.device)
-        used = weight[:, skip : skip + x.size(0)]
-        return requantise_(torch.addmm(bias, used, x), self.shift)
+        return self.times(self.planes(x), skip)
 
     def _apply(self, fn: Any, recurse: bool = True) -> FixedWeights:
-        self._unpacked = None
+        self._prepared = None
         return super()._apply(fn, recurse)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._unpacked = None
+        self._prepared = None
         super()._load_from_state_dict(*args, **kwargs)
 
 
@@ -149,15 +158,16 @@ class FixedConv2d(FixedWeights):
     def forward(self, x: Tensor) -> Tensor:
         """(inputs, H, W) to (outputs, H', W')."""
         kernel, stride = self.kernel, self.stride
-        x = F.pad(x, (self.padding,) * 4)
-        height, width = ((n - kernel) // stride + 1 for n in x.shape[1:])
+        planes = F.pad(self.planes(x), (self.padding,) * 4)
+        height, width = ((n - kernel) // stride + 1 for n in planes.shape[2:])
         out = x.new_empty(self.weight.size(0), height, width)
         rows = max(1, COLUMNS // width)
         for top in range(0, height, rows):
             bottom = min(top + rows, height)
-            strip = x[:, top * stride : (bottom - 1) * stride + kernel]
-            sums = self.columns(F.unfold(strip, kernel, stride=stride))
-            out[:, top:bottom] = sums.view(-1, bottom - top, width)
+            strip = planes[:, :, top * stride : (bottom - 1) * stride + kernel]
+            out[:, top:bottom] = self.times(windows(strip, kernel, stride)).unflatten(
+                1, (-1, width)
+            )
         return out
 
     def config(self) -> dict[str, Any]:
@@ -221,16 +231,16 @@ class FixedConvTranspose2d(FixedWeights):
 
     def forward(self, x: Tensor) -> Tensor:
         """(inputs, H, W) to (outputs, H', W')."""
-        weight, bias = self.unpacked(x.device)
+        weight, bias = self.prepared(x.device)
         outputs, taps = bias.size(0), self.kernel**2
         margin = self.kernel + self.output_padding - 2 * self.padding
         size = tuple((n - 1) * self.stride + margin for n in x.shape[1:])
-        columns = x.flatten(1)
-        group = max(1, COLUMNS * 512 // (taps * columns.size(1)))
+        planes = self.planes(x).flatten(2)
+        group = max(1, COLUMNS * 512 // (taps * planes.size(2)))
         out = x.new_empty(outputs, *size)
         for first in range(0, outputs, group):
             last = min(first + group, outputs)
-            products = weight[first * taps : last * taps] @ columns
+            products = product(weight[first * taps : last * taps], planes)
             sums = F.fold(products, size, self.kernel, padding=self.padding, stride=self.stride)
             sums += bias[first:last, :, None]
             out[first:last] = requantise_(sums, self.shift)
@@ -273,6 +283,12 @@ class FixedConvTranspose2d(FixedWeights):
         )
         layer.fill(integers.transpose(0, 1), bias)
         return layer
+
+
+def windows(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """im2col for any type: (planes, C, H, W) to (planes, C kernel^2, H' W')."""
+    places = x.unfold(2, kernel, stride).unfold(3, kernel, stride)  # (planes, C, H', W', k, k)
+    return places.permute(0, 1, 4, 5, 2, 3).flatten(1, 3).flatten(2)
 
 
 def masked_weight(conv: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:

@@ -56,6 +56,16 @@ def synthesis(model: CompressionModel, latent: Tensor) -> Tensor:
     return model.g_s(latent.to(next(model.g_s.parameters()).dtype))
 
 
+def in_fast_order(latent: Tensor) -> Tensor:
+    """A latent in the memory order in which :func:`synthesis` is fastest.
+
+    On a CPU that is channels last: two thirds of the time. Sums come out in another order then, so
+    it is not for pictures that are promised to be the stock model's, bit for bit.
+    """
+    on_cpu = latent.device.type == "cpu"
+    return latent.contiguous(memory_format=torch.channels_last) if on_cpu else latent
+
+
 def ungained(model: CompressionModel, y_hat: Tensor, quality: float | None) -> Tensor:
     """y_hat as it was coded, shape (B, M, h, w), as ``model.g_s`` takes it.
 

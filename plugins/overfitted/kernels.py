@@ -102,7 +102,7 @@ def law(grid, y, x, radius, places, first, first_bias, second, second_bias, last
 def shift_out(out, low, cache, pending, count):  # type: ignore  # noqa: ANN001, ANN201
     """Move the topmost byte of ``low`` out of the encoder's state, which is returned.
 
-    A byte stays in ``cache``, and ``pending`` bytes of 255 behind it, until no carry can reach them.
+    It stays in ``cache``, with ``pending`` bytes of 255 behind it, until no carry can reach it.
 
     Args:
         out: bytes, of which ``count`` are written.

@@ -17,6 +17,7 @@ from torch import Tensor
 from compressai_gen.codec import ModelCodec
 from compressai_gen.codec.enhancers import DecodedLatents
 from compressai_gen.images import from_tensor
+from compressai_gen.models.latents import in_fast_order
 from diffusers_codec.models.compression_model import CompressionModelComponent
 from diffusers_codec.models.latent_fusion import LatentFusionModel
 from diffusers_codec.pipelines.codec import CodecPipelineOutput
@@ -313,6 +314,8 @@ class LatentFusionPipeline(PublishedPipeline):
 
     def _synthesize(self, latent: Tensor, decoded: DecodedLatents, output_type: str) -> Any:
         """Crop, clamp and convert, as the codec itself does."""
+        if latent is not decoded.y_hat:
+            latent = in_fast_order(latent)
         x_hat = self.codec.synthesize(latent)
         header = decoded.header
         return from_tensor(x_hat[:, :, : header.height, : header.width], output_type)
