@@ -25,12 +25,8 @@ LONGEST = 2**15
 def multiplies_bytes(device: torch.device) -> bool:
     """Whether products of bytes are faster than those of float64."""
     capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)  # not in the oldest torch
-    return (
-        device.type == "cpu"
-        and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled
-        and bool(capabilities().get("avx512_vnni"))
-    )
+    one_dnn = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
+    return device.type == "cpu" and one_dnn and bool(capabilities().get("avx512_vnni"))
 
 
 def bytes_of(integers: Tensor) -> list[Tensor]:
