@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, AutoModel, DDPMScheduler, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    AutoModel,
+    DDPMScheduler,
+    UNet2DConditionModel,
+)
 from PIL import Image
 from skimage import data as photographs
 from small_diffeic import small_unet, small_vae, tiny_vae
@@ -12,12 +18,12 @@ from small_diffeic import small_unet, small_vae, tiny_vae
 from compressai_gen.cli.main import main
 from compressai_gen.errors import CheckpointError, MissingWeightsError, OptionError
 from compressai_gen.losses.loading import load_loss
-from compressai_gen_plugins.diffeic.prior import PRIOR, autoencoder, denoiser
+from compressai_gen_plugins.diffeic.prior import PRIOR, autoencoder, denoiser, tiny_autoencoder
 from compressai_gen_plugins.diffeic.prior_tasks import NoiseTask, VaeTask
 from diffusers_codec.models.autoencoders import encode
 
 ARGUMENTS = {
-    "vae": autoencoder((16, 16, 16, 16), 1),
+    "vae": tiny_autoencoder(8),
     "unet": {**denoiser((16, 32), 1, 1), "cross_attention_dim": 8, "norm_num_groups": 8},
 }
 QUICK = {
@@ -77,17 +83,23 @@ def test_both_stages_give_a_folder_of_stock_parts(prior, photos, teacher):
     vae = AutoModel.from_pretrained(str(prior / "vae"))
     unet = UNet2DConditionModel.from_pretrained(prior / "unet")
     scheduler = DDPMScheduler.from_pretrained(prior / "scheduler")
-    assert isinstance(vae, AutoencoderKL)
+    assert isinstance(vae, AutoencoderTiny)
     z = encode(vae, batch())
     assert z.shape == (2, 4, 8, 8)
     assert unet(z, torch.tensor(3), torch.zeros(2, 1, 8)).sample.isfinite().all()
     assert scheduler.config.timestep_spacing == "linspace"
     weights = (prior / "unet" / "diffusion_pytorch_model.safetensors").stat().st_size
     assert weights < 2.2 * sum(p.numel() for p in unet.parameters())
-    # a draw from the posterior is its mean, as for a teacher without one
-    torch.manual_seed(0)
+
+
+def test_the_large_autoencoder_draws_its_mean(photos, teacher, tmp_path):
+    """As a teacher without a posterior."""
+    options = {**QUICK, "arguments": {"vae": autoencoder((16, 16, 16, 16), 1)}}
+    out = PRIOR.train(photos, tmp_path, preset="large", teacher=teacher, stage="vae", **options)
+    vae = AutoModel.from_pretrained(str(out / "vae"))
+    assert isinstance(vae, AutoencoderKL)
     drawn = vae.encode(2 * batch() - 1).latent_dist.sample()
-    torch.testing.assert_close(drawn, z, atol=1e-5, rtol=0)
+    torch.testing.assert_close(drawn, encode(vae, batch()), atol=1e-5, rtol=0)
 
 
 def test_a_stage_alone_and_starting_from_another_prior(prior, photos, teacher, tmp_path):
@@ -102,8 +114,8 @@ def test_a_stage_alone_and_starting_from_another_prior(prior, photos, teacher, t
 
 
 def test_the_autoencoder_learns_the_teachers_latents():
-    student = AutoencoderKL(**ARGUMENTS["vae"])
     torch.manual_seed(0)
+    student = AutoencoderTiny(**ARGUMENTS["vae"])
     task = VaeTask(student, tiny_vae(), load_loss("mse"), 1e-5, 1.0)
     before, after = learn(task, 60, 5e-3, "latent error")
     assert after < 0.6 * before
@@ -127,6 +139,7 @@ def test_mistakes_are_told(photos, teacher, tmp_path, capsys):
     small_vae(latent_channels=3).save_pretrained(three)
     cases = (
         ({"stage": "all"}, OptionError, "stage 'all'"),
+        ({"autoencoder": "VQModel"}, OptionError, "give one of AutoencoderKL, AutoencoderTiny"),
         ({"vae_share": 1.0}, OptionError, "vae share"),
         ({"unet_crop": 100}, OptionError, "multiple of 64"),
         ({"arguments": {"vae": 3}}, OptionError, "give a dictionary"),

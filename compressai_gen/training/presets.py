@@ -150,9 +150,9 @@ def remember(recipe: Recipe, out: Path, identity: Sequence[str]) -> None:
     if file.exists():
         before = json.loads(file.read_text())
         for key in identity:
-            if before[key] != now[key]:
+            if before.get(key) != now[key]:
                 raise OptionError(
-                    f"{out} holds a run with {key}={before[key]}, asked for is {now[key]}: give "
-                    "another --out, or the same settings to go on"
+                    f"{out} holds a run with {key}={before.get(key)}, asked for is {now[key]}: "
+                    "give another --out, or the same settings to go on"
                 )
     file.write_text(json.dumps(now, indent=2) + "\n")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from compressai_gen.training.loop import Task
     from compressai_gen_plugins.diffeic.prior import PriorRecipe
 
-IDENTITY = ("arguments", "teacher", "loss")
+IDENTITY = ("arguments", "autoencoder", "teacher", "loss")
 """Fields that a run cannot change on its way."""
 
 TAESD = "madebyollin/taesd"
@@ -81,19 +81,20 @@ class PriorRun:
     def new_vae(self) -> Any:
         """A fresh autoencoder, or that of ``init``.
 
-        What it predicts as variance of its latents is a constant next to zero: nothing here trains
-        it, and a draw from the posterior should be its mean.
+        What an `AutoencoderKL` predicts as variance of its latents is a constant next to zero:
+        nothing here trains it, and a draw from the posterior should be its mean.
         """
+        import diffusers
         import torch
-        from diffusers import AutoencoderKL
 
         if self.run.init is not None:
-            return open_part(AutoencoderKL, self.run.init, "vae")
-        vae: Any = AutoencoderKL(**self.recipe.arguments["vae"])
-        last, channels = vae.encoder.conv_out, vae.config.latent_channels
-        with torch.no_grad():
-            last.weight[channels:] = 0
-            last.bias[channels:] = -30
+            return open_part(diffusers.AutoModel, self.run.init, "vae")
+        vae: Any = getattr(diffusers, self.recipe.autoencoder)(**self.recipe.arguments["vae"])
+        if self.recipe.autoencoder == "AutoencoderKL":
+            last, channels = vae.encoder.conv_out, vae.config.latent_channels
+            with torch.no_grad():
+                last.weight[channels:] = 0
+                last.bias[channels:] = -30
         return vae
 
     def new_unet(self) -> Any:

@@ -92,6 +92,7 @@ def register_recipes(register: RegisterRecipe) -> None:
         option("base_quality", float, None, "which weights of a zoo model with one set a quality"),
         option("loss", str, None, "registered loss; by default perceptual for a distortion base"),
         option("fidelity", float, 0.0, "weight of the squared error beside a perceptual loss"),
+        option("adversarial", float, 0.0, "weight of a judge of patches that learns beside D"),
         option("target_weight", float, 1.0, "lambda of equation 2"),
         option("noise_target", str, "y_hat", "what is noised in training, y_hat or y_bar"),
         option("quantize_target", bool, False, "round the auxiliary encoder's latent"),

@@ -28,6 +28,7 @@ class FusionRecipe(Recipe):
         fidelity: weight of the squared error (8-bit scale) that is added to a perceptual L, in both
             stages; the paper has none in the first and does not say in the second.
         target_weight: lambda of equation 2, on the normalised latent.
+        adversarial: weight of an adversarial term, which is not the paper's; 0 for none.
         noise_target: what is noised in training: "y_hat", as the paper says, or "y_bar", as usual.
         quantize_target: round y_bar, for a variable-rate base at the picture's rate point.
         auxiliary_share: share of the minutes that the first stage gets.
@@ -42,6 +43,7 @@ class FusionRecipe(Recipe):
     loss: str | None = None
     fidelity: float = 0.0
     target_weight: float = 1.0
+    adversarial: float = 0.0
     noise_target: str = "y_hat"
     quantize_target: bool = False
     auxiliary_share: float = 0.2
@@ -55,6 +57,8 @@ class FusionRecipe(Recipe):
             raise OptionError(
                 f"noise target {self.noise_target!r}: give one of {', '.join(NOISE_TARGETS)}"
             )
+        if self.adversarial < 0:
+            raise OptionError(f"adversarial weight {self.adversarial}: 0 for none, or more")
         if not 0 < self.auxiliary_share < 1:
             raise OptionError(f"auxiliary share {self.auxiliary_share}: between 0 and 1")
 

@@ -20,6 +20,7 @@ IDENTITY = (
     "base_quality",
     "arguments",
     "loss",
+    "adversarial",
     "noise_target",
     "quantize_target",
     "diffusion",
@@ -96,21 +97,25 @@ class FusionRun:
 
     def train_fusion(self, encoder: AuxiliaryEncoder | None) -> Path:
         """The second stage; returns the folder of D."""
+        from compressai_gen_plugins.latent_fusion.judge import PatchJudge
         from compressai_gen_plugins.latent_fusion.tasks import FusionTask, Trained
 
         base, folder, recipe = self.base(), self.out / "checkpoint", self.recipe
         g_s = base.model.g_s if recipe.train_synthesis else None
+        judge = PatchJudge() if recipe.adversarial else None
         task = FusionTask(
-            Trained(self.fusion(base), g_s),
+            Trained(self.fusion(base), g_s, judge),
             encoder,
             base,
             self.loss(),
             target_weight=recipe.target_weight,
+            adversarial=recipe.adversarial,
             noise_target=recipe.noise_target,
             quantize=recipe.quantize_target,
         )
         share = 1 - recipe.auxiliary_share if recipe.diffusion else 1
-        trainer = self.run.trainer(task, recipe.replace(minutes=share * recipe.minutes))
+        stage = recipe.replace(minutes=share * recipe.minutes, adam=("judge",) if judge else ())
+        trainer = self.run.trainer(task, stage)
         trained = trainer.train().cpu()
         if trainer.accelerator.is_main_process:
             if recipe.train_synthesis:

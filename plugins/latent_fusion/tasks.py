@@ -13,12 +13,18 @@ from compressai_gen.models.quantisation import round_ste
 from compressai_gen.models.variable_rate import VariableRateModel
 from compressai_gen.training.loop import Losses, Task
 from compressai_gen_plugins.latent_fusion.auxiliary import AuxiliaryEncoder
+from compressai_gen_plugins.latent_fusion.judge import PatchJudge
 from diffusers_codec.models.latent_fusion import LatentFusionModel
 from diffusers_codec.pipelines.latent_fusion.sampling import default_scheduler
+
+STRIDE = 16
+"""Pixels a side of one position of the latent."""
 
 
 class PictureLoss(nn.Module):
     """L(x, x_hat), with the squared error added to it by a weight.
+
+    A loss that is a network sees the pictures at a random place, see :func:`moved`.
 
     Args:
         name: of a registered loss.
@@ -32,8 +38,27 @@ class PictureLoss(nn.Module):
 
     def forward(self, x_hat: Tensor, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Of images (B, 3, H, W): what is minimised, and its parts by name, all of shape (B,)."""
-        distance, error = self.loss(x_hat.float(), x), mse(x_hat.float(), x)
+        x_hat = x_hat.float()
+        seen = moved(x_hat, x) if isinstance(self.loss, nn.Module) else (x_hat, x)
+        distance, error = self.loss(*seen), mse(x_hat, x)
         return distance + self.fidelity * error, {self.name: distance, "squared error": error}
+
+
+def moved(x_hat: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Both images (B, 3, H, W) without some of their first rows and columns, flipped or turned.
+
+    Otherwise the strides of a loss network lie on the latent's grid, always in the same place, and
+    what is trained learns a regular grain that the network takes for texture. Kettunen, Härkönen
+    and Lehtinen (E-LPIPS, arXiv 1906.03973) transform at random against such tricks.
+    """
+    top, left = torch.randint(STRIDE, (2,)).tolist()
+    bottom, right = x.size(2) - STRIDE + 1 + top, x.size(3) - STRIDE + 1 + left
+    both = torch.cat([x_hat, x])[:, :, top:bottom, left:right]
+    flip_rows, flip_columns, turn = (torch.rand(3) < 0.5).tolist()
+    both = both.flip([axis for axis, on in ((2, flip_rows), (3, flip_columns)) if on])
+    both = both.transpose(2, 3) if turn else both
+    x_hat, x = both.contiguous().chunk(2)
+    return x_hat, x
 
 
 class Base(nn.Module):
@@ -122,16 +147,24 @@ class Trained(nn.Module):
     Args:
         fusion: D.
         g_s: the synthesis, in the paper's Variant-2; None where it stays as it is.
+        judge: of the adversarial term; None without one.
     """
 
-    def __init__(self, fusion: LatentFusionModel, g_s: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        fusion: LatentFusionModel,
+        g_s: nn.Module | None = None,
+        judge: PatchJudge | None = None,
+    ) -> None:
         super().__init__()
-        self.fusion = fusion
+        self.fusion, self.judge = fusion, judge
         self.g_s = None if g_s is None else g_s.requires_grad_(True)
 
 
 class FusionTask(Task):
     """Second stage, equation 2: ``lambda ||y_bar - D||^2 + L(x, g_s(D))``.
+
+    With a judge, how little it believes in the picture is added, and the judge learns beside D.
 
     The paper noises the decoded latent, ``y_t = sqrt(a) y_hat + sqrt(1 - a) eps``, but samples from
     D's own output, which is near y_bar. And since D is also given y_hat clean, such a y_t tells it
@@ -145,6 +178,7 @@ class FusionTask(Task):
         base: the codec.
         loss: L.
         target_weight: lambda, of the mean square over the normalised latent.
+        adversarial: weight of the judge's disbelief.
         noise_target: "y_hat" or "y_bar".
         quantize: whether y_bar is rounded.
     """
@@ -160,6 +194,7 @@ class FusionTask(Task):
         loss: PictureLoss,
         *,
         target_weight: float = 1.0,
+        adversarial: float = 0.0,
         noise_target: str = "y_hat",
         quantize: bool = False,
     ) -> None:
@@ -167,6 +202,7 @@ class FusionTask(Task):
         self.base, self.loss = base, loss
         self.encoder = None if encoder is None else encoder.requires_grad_(False)
         self.target_weight, self.noise_target = target_weight, noise_target
+        self.adversarial = adversarial
         self.quantize = quantize
         self.register_buffer("alphas", default_scheduler().alphas_cumprod, persistent=False)
 
@@ -178,14 +214,21 @@ class FusionTask(Task):
         y_bar = self.target(x, quality)
         noisy, fraction = self.noised(y_hat, y_bar)
         clean = fusion(noisy, fraction, y_hat=y_hat, quality=quality)
-        loss, columns = self.loss(synthesis(self.base.model, fusion.denormalize(clean)), x)
+        x_hat = synthesis(self.base.model, fusion.denormalize(clean))
+        loss, columns = self.loss(x_hat, x)
         if y_bar is not None:
             missed = (clean - y_bar).square().mean((1, 2, 3))
             loss = loss + self.target_weight * missed
             columns["target error"] = missed
         if quality is not None:
             columns["quality"] = quality
-        return Losses(loss.mean(), {"loss": loss, **columns})
+        total = loss.mean()
+        if self.model.judge is not None:
+            mistakes = self.model.judge.mistakes(x_hat, x)
+            columns["judge"] = mistakes
+            loss = loss + self.adversarial * self.model.judge.disbelief(x_hat)
+            total = loss.mean() + mistakes.mean()
+        return Losses(total, {"loss": loss, **columns})
 
     def noised(self, y_hat: Tensor, y_bar: Tensor | None) -> tuple[Tensor, Tensor]:
         """y_t and t/T for every picture, at random t."""
