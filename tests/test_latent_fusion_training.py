@@ -19,6 +19,7 @@ from compressai_gen.checkpoints import load_model
 from compressai_gen.errors import MissingWeightsError, OptionError
 from compressai_gen.losses.loading import load_loss
 from compressai_gen_plugins.latent_fusion.auxiliary import AuxiliaryEncoder
+from compressai_gen_plugins.latent_fusion.judge import PatchJudge
 from compressai_gen_plugins.latent_fusion.recipe import LATENT_FUSION
 from compressai_gen_plugins.latent_fusion.tasks import (
     AuxiliaryTask,
@@ -27,6 +28,7 @@ from compressai_gen_plugins.latent_fusion.tasks import (
     PictureLoss,
     Trained,
     latent_statistics,
+    moved,
 )
 from diffusers_codec.models.latent_fusion import LatentFusionModel
 
@@ -193,8 +195,69 @@ def test_both_tasks_learn():
         assert losses[-1] < 0.8 * losses[0], task.name
 
 
+def test_a_loss_network_sees_both_pictures_moved_alike():
+    torch.manual_seed(0)
+    x = torch.rand(2, 3, 64, 80)
+    shapes, places = set(), set()
+    for _ in range(40):
+        x_hat, seen = moved(x + 1, x)
+        torch.testing.assert_close(x_hat - seen, torch.ones_like(seen))
+        shapes.add(tuple(seen.shape[2:]))
+        places.add(float(seen[0, 0, 0, 0]))
+        assert set(seen[0, 1].flatten().tolist()) <= set(x[0, 1].flatten().tolist())
+    assert shapes == {(49, 65), (65, 49)}
+    assert len(places) > 30
+
+
+def test_the_judge_learns_to_tell_and_d_to_be_believed():
+    torch.manual_seed(0)
+    judge, x = PatchJudge(8), torch.rand(2, 3, 64, 64)
+    x_hat = torch.nn.functional.avg_pool2d(x, 3, 1, 1).requires_grad_()
+    optimizer = torch.optim.Adam(judge.parameters(), 3e-3)
+    first = float(judge.mistakes(x_hat, x).mean().detach())
+    for _ in range(60):
+        optimizer.zero_grad()
+        judge.mistakes(x_hat, x).mean().backward()
+        optimizer.step()
+    assert judge.mistakes(x_hat, x).mean() < 0.5 * first
+    assert x_hat.grad is None
+    optimizer.zero_grad()
+    judge.disbelief(x_hat).mean().backward()
+    assert all(p.grad is None for p in judge.parameters())
+    better = x_hat - 0.3 * x_hat.grad / x_hat.grad.abs().mean() * x_hat.std()
+    assert judge.disbelief(better).mean() < judge.disbelief(x_hat).mean()
+
+
+def test_the_adversarial_term():
+    """It is added to equation 2 by its weight, and the judge learns in the same step."""
+    torch.manual_seed(0)
+    _, task = tasks()
+    task.model.judge, task.adversarial = PatchJudge(8), 0.5
+    x = torch.rand(2, 3, 64, 64)
+    losses = task.train()(x)
+    without = 1.5 * losses.columns["squared error"] + losses.columns["target error"]
+    mistakes = losses.columns["judge"]
+    disbelief = (losses.columns["loss"] - without) / 0.5
+    assert disbelief.abs().max() > 1e-3
+    torch.testing.assert_close(losses.loss, losses.columns["loss"].mean() + mistakes.mean())
+    losses.loss.backward()
+    assert all(p.grad is not None for p in task.model.parameters() if p.requires_grad)
+
+
+def test_the_judge_is_not_saved_and_a_run_keeps_it(cgen, photos, checkpoints):
+    train = ("train", "latent-fusion", "--data", photos, "--base", checkpoints / DEFAULT, *TINY)
+    status, _, err = cgen(*train, "--adversarial", 0.01, "--out", "run", "--steps", 2)
+    assert status == 0, err
+    weights = LatentFusionModel.from_pretrained("run/checkpoint").state_dict()
+    assert not [name for name in weights if "judge" in name]
+    result = cgen(*train, "--out", "run", "--steps", 3)
+    assert_one_line(result, "adversarial=0.01", "--out")
+
+
 def test_settings_that_cannot_be():
     recipe = LATENT_FUSION.preset()
+    with pytest.raises(OptionError, match="adversarial weight -1"):
+        recipe.replace(adversarial=-1).check()
     with pytest.raises(OptionError, match="noise target 'z': give one of y_hat, y_bar"):
         recipe.replace(noise_target="z").check()
     with pytest.raises(OptionError, match="auxiliary share 1"):
