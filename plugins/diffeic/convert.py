@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 RESAVE = (
     "where you trust the file, run `import torch; c = torch.load(FILE, map_location='cpu', "
-    "weights_only=False)` and `torch.save({'state_dict': c['state_dict']}, 'plain.pt')`, then "
-    "convert plain.pt"
+    "weights_only=False)` and `torch.save({'state_dict': c['state_dict']}, 'plain.pt')`, then give "
+    "plain.pt"
 )
 MIRRORS = (
     "Stability AI took SD 2.1 off the Hub in November 2025; copies of the base model are "
@@ -63,13 +64,12 @@ class DiffEICConverter:
         if folder.exists() and any(folder.iterdir()):
             raise CheckpointError(f"{folder} is not empty: give a new folder with --out")
         content = load_untrusted(Path(source).expanduser(), RESAVE)
-        try:
+        with blamed(source):
             codec, control = split(content)
-            prior = open_prior(sd, half)
+        prior = open_prior(sd, half)
+        with blamed(source):
             model = filled_codec(codec)
             steering = filled_control(control, prior["unet"], prior["prompt"])
-        except CheckpointError as error:
-            raise CheckpointError(f"{source} does not fit: {error}") from None
         pipeline = DiffEICPipeline(
             prior["vae"],
             prior["unet"],
@@ -80,6 +80,15 @@ class DiffEICConverter:
         pipeline.check_components()
         pipeline.save_pretrained(folder)
         return folder
+
+
+@contextmanager
+def blamed(source: str | Path) -> Iterator[None]:
+    """Name the file that does not fit; the prior's errors name their own."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{source} does not fit: {error}") from None
 
 
 def split(content: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -166,14 +175,12 @@ def open_prior(sd: str, half: bool) -> dict[str, Any]:
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
-    dtype = torch.float16 if half else torch.float32
-    try:
-        if Path(sd).is_file():
-            from diffusers import StableDiffusionPipeline
+    from compressai_gen_plugins.diffeic.original import open_original
 
-            whole = StableDiffusionPipeline.from_single_file(sd, torch_dtype=dtype)
-            prompt = empty_prompt(whole.tokenizer, whole.text_encoder)
-            return {"vae": whole.vae, "unet": whole.unet, "prompt": prompt}
+    dtype = torch.float16 if half else torch.float32
+    if Path(sd).is_file():
+        return open_original(Path(sd), dtype)
+    try:
         from transformers import CLIPTextModel, CLIPTokenizer
 
         vae = AutoencoderKL.from_pretrained(sd, subfolder="vae", torch_dtype=dtype)
