@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from PIL import Image
+from skimage import data
 
 from compressai_gen.models.lfgcm import Lfgcm
 from diffusers_codec import CompressionModelComponent, DiffEICControlModel
@@ -16,6 +19,15 @@ CODEC = {
     "features": 8,
     "context": [12, 8],
 }
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """A folder of two photographs."""
+    folder = tmp_path_factory.mktemp("photos")
+    for name in ("chelsea", "coffee"):
+        Image.fromarray(getattr(data, name)()).save(folder / f"{name}.png")
+    return folder
 
 
 def small_vae(latent_channels=4, blocks=4):

@@ -11,8 +11,7 @@ from diffusers import (
     DDPMScheduler,
     UNet2DConditionModel,
 )
-from PIL import Image
-from skimage import data as photographs
+from small_diffeic import photos as photos
 from small_diffeic import small_unet, small_vae, tiny_vae
 
 from compressai_gen.cli.main import main
@@ -38,14 +37,6 @@ QUICK = {
     "minutes": 60,
     "steps": 2,
 }
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
-    for name in ("chelsea", "coffee"):
-        Image.fromarray(getattr(photographs, name)()).save(folder / f"{name}.png")
-    return folder
 
 
 @pytest.fixture(scope="module")

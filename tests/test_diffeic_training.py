@@ -7,9 +7,8 @@ import json
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-from PIL import Image
-from skimage import data as photographs
 from small_diffeic import CODEC, small_unet, small_vae, steering
+from small_diffeic import photos as photos
 from small_models import picture
 
 import compressai_gen  # noqa: F401  (makes the pipelines known)
@@ -31,14 +30,6 @@ QUICK = {
     "steps": 2,
     "control_ratio": 0.5,
 }
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
-    for name in ("chelsea", "coffee"):
-        Image.fromarray(getattr(photographs, name)()).save(folder / f"{name}.png")
-    return folder
 
 
 @pytest.fixture(scope="module")
