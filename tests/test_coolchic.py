@@ -43,15 +43,9 @@ from compressai_gen_plugins.overfitted.coolchic import (
     offsets,
     parameters_sent,
 )
-from compressai_gen_plugins.overfitted.coolchic_fitting import (
-    SCHEDULES,
-    Fitting,
-    Schedule,
-    Stage,
-    fit,
-    loss_of,
-)
+from compressai_gen_plugins.overfitted.coolchic_fitting import Fitting, fit, loss_of
 from compressai_gen_plugins.overfitted.coolchic_model import multiplier_at
+from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES, Schedule, Stage
 from compressai_gen_plugins.overfitted.coolchic_weights import Steps, levels, put
 
 VERSIONS = pytest.mark.parametrize("version", [V1, V2], ids=lambda v: v.name)
