@@ -168,16 +168,20 @@ class Fitting:
             self.step(optimizer, stage)
             self.done += 1
         self.look()
+        self.network.requires_grad_()
         self.network.load_state_dict(self.best)
 
     def optimizer(self, stage: Stage) -> torch.optim.Optimizer:
-        """Of what a stage trains."""
-        return torch.optim.Adam(self.parameters(stage.part), PEAK * stage.rate, fused=True)
+        """Of what a stage trains; nothing else gets gradients."""
+        self.network.requires_grad_(False)
+        chosen = [parameter.requires_grad_() for parameter in self.parameters(stage.part)]
+        return torch.optim.Adam(chosen, PEAK * stage.rate, fused=True)
 
     def step(self, optimizer: torch.optim.Optimizer, stage: Stage) -> None:
         """One iteration."""
         optimizer.zero_grad()
-        self.cost(self.network.latents(self.quantiser(stage.rounded))).backward()
+        latents = self.network.latents(self.quantiser(stage.rounded))
+        self.cost(latents, stage.part).backward()
         nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], self.version.clip)
         optimizer.step()
 
@@ -202,10 +206,14 @@ class Fitting:
 
         return quantised
 
-    def cost(self, latents: list[Tensor]) -> Tensor:
-        """``D + lambda R / pixels``."""
-        distortion = self.loss(self.network.picture(latents), self.x).mean()
-        return distortion + self.multiplier * self.network.rate(latents) / self.pixels
+    def cost(self, latents: list[Tensor], part: str = "all") -> Tensor:
+        """``D + lambda R / pixels``, or the term of it that a network alone changes."""
+        cost = torch.zeros((), device=self.x.device)
+        if part != "arm":
+            cost = cost + self.loss(self.network.picture(latents), self.x).mean()
+        if part != "synthesis":
+            cost = cost + self.multiplier * self.network.rate(latents) / self.pixels
+        return cost
 
     @torch.no_grad()
     def check(self) -> float:

@@ -4,8 +4,8 @@
 
 ``straightforward`` is the same model written as the public encoder is: every latent's neighbours as
 a row, (latents, C), through linear layers; torch's own modules for the upsampling, one level after
-the other, and for the synthesis; Adam as it comes. Both start from the same weights and latents, for
-which their losses are compared first, and have the same loss, noise, limit of the gradient and
+the other, and for the synthesis; Adam as it comes. Both start from the same weights and latents,
+for which their losses are compared first, and have the same loss, noise, limit of the gradient and
 learning rate. Steps are timed in turns, ours and theirs. Prints JSON, medians in iterations a
 second, and the median of the ratios (bars: 1.6 times as many for v1, 1.2 times for v2).
 """
