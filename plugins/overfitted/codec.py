@@ -235,7 +235,7 @@ class CoolChicCodec(OverfittedCodec):
     model: ClassVar[type[CoolChicModel]]
     default_loss = "mse"
     fit_pixels = 2**23
-    numbers_a_pixel = 400
+    numbers_a_pixel = 150
 
     @property
     def quality_range(self) -> tuple[float, float]:

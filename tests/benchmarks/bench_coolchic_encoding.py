@@ -155,19 +155,20 @@ def our_step(fitting: Fitting) -> Callable[[], None]:
 
 
 def difference(fitting: Fitting, plain: Plain) -> float:
-    """Of the losses of both, over the loss, for rounded latents.
+    """The larger one of distortion's and rate's relative differences, for rounded latents.
 
     Raises:
         SystemExit: if it is more than rounding.
     """
+    network = fitting.network
     with torch.no_grad():
-        ours = float(fitting.cost(fitting.network.latents(torch.round)))
+        latents = network.latents(torch.round)
+        ours = fitting.loss(network.picture(latents), fitting.x).mean(), network.rate(latents)
         x_hat, bits = plain(torch.round)
-        rate = MULTIPLIER * bits / fitting.pixels
-        theirs = float(fitting.loss(x_hat, fitting.x).mean() + rate)
-    apart = abs(ours - theirs) / theirs
+        theirs = fitting.loss(x_hat, fitting.x).mean(), bits
+    apart = max(float((a - b).abs() / b) for a, b in zip(ours, theirs, strict=True))
     if apart > 1e-5:
-        raise SystemExit(f"{fitting.version.name}: a loss of {ours} here, {theirs} there")
+        raise SystemExit(f"{fitting.version.name}: distortion, rate {ours} here, {theirs} there")
     return apart
 
 
