@@ -43,15 +43,9 @@ from compressai_gen_plugins.overfitted.coolchic import (
     offsets,
     parameters_sent,
 )
-from compressai_gen_plugins.overfitted.coolchic_fitting import (
-    SCHEDULES,
-    Fitting,
-    Schedule,
-    Stage,
-    fit,
-    loss_of,
-)
+from compressai_gen_plugins.overfitted.coolchic_fitting import Fitting, fit, loss_of
 from compressai_gen_plugins.overfitted.coolchic_model import multiplier_at
+from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES, Schedule, Stage
 from compressai_gen_plugins.overfitted.coolchic_weights import Steps, levels, put
 
 VERSIONS = pytest.mark.parametrize("version", [V1, V2], ids=lambda v: v.name)
@@ -122,10 +116,13 @@ def test_the_causal_convolution_is_the_model_at_every_latent(version):
     assert kernels.BITS == 8
 
 
-def test_the_first_upsampling_is_bicubic():
-    network, x = CoolChic(V2, 64, 64), torch.randn(1, 3, 9, 11)
-    expected = F.interpolate(x, scale_factor=2, mode="bicubic", align_corners=False)
-    torch.testing.assert_close(network.enlarged(x), expected, atol=1e-5, rtol=0)
+@VERSIONS
+def test_the_first_upsampling_is_bicubic(version):
+    network = CoolChic(version, 64, 64)
+    for size in ((9, 11), (1, 1), (1, 4)):
+        x = torch.randn(1, 3, *size)
+        expected = F.interpolate(x, scale_factor=2, mode="bicubic", align_corners=False)
+        torch.testing.assert_close(network.enlarged(x), expected, atol=1e-5, rtol=0)
     assert network.upsampled(network.latents(torch.round)).shape == (1, 7, 64, 64)
 
 

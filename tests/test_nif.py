@@ -21,9 +21,18 @@ import compressai_gen  # noqa: F401  (fills the zoo)
 from compressai_gen import codec_for, open_codec
 from compressai_gen.bitstream import pack, unpack
 from compressai_gen.errors import BitstreamError, CodecError, CorruptedFileError, OptionError
-from compressai_gen_plugins.overfitted import nif_files, weights
+from compressai_gen_plugins.overfitted import nif_files, nif_model, weights
 from compressai_gen_plugins.overfitted.codec import NifCodec
-from compressai_gen_plugins.overfitted.nif import QUALITIES, Nif, Sizes, encoded, features, grid
+from compressai_gen_plugins.overfitted.nif import (
+    QUALITIES,
+    Nif,
+    Sizes,
+    encoded,
+    features,
+    grid,
+    sizes_at,
+    weight_count,
+)
 from compressai_gen_plugins.overfitted.nif_fitting import (
     FULL,
     SCHEDULES,
@@ -269,7 +278,7 @@ def test_damaged_and_hostile_files(file):
 def test_mistakes_are_told(cgen, work):
     photo = ("compress", "photo.png", "x.cgen", "--codec", "nif")
     for options, words in (
-        (("--quality", 1.5), "whole qualities"),
+        (("--quality", 0.5), "no quality 0.5"),
         (("--quality", 9), "no quality 9"),
         (("--preset", "slowest"), "slow"),
         (("--loss", "l3"), "l1"),
@@ -281,6 +290,41 @@ def test_mistakes_are_told(cgen, work):
     with pytest.raises(CodecError):
         NifCodec().compress(torch.zeros(3, 8, 8), preset="draft")  # too small for SSIM
     assert not list(work.glob("*.cgen"))
+
+
+def test_between_published_sizes():
+    assert all(sizes_at(quality) == sizes for quality, sizes in QUALITIES.items())
+    assert sizes_at(2.5) == Sizes((155, 57, 33, 18), (64, 16, 8))
+    counts = [weight_count(sizes_at(1 + n / 16)) for n in range(97)]
+    assert counts == sorted(counts)
+    for quality in (1, 2.5, 7):
+        network = Nif(sizes_at(quality))
+        assert weight_count(network.sizes) == sum(p.numel() for p in network.parameters())
+    low, high = NifCodec().qualities_near(0.6, 768 * 512)
+    assert 2 <= low < 3 < high < 5  # the published quality 3 takes 0.577
+    assert NifCodec().qualities_near(1e-4, 768 * 512)[0] == 1
+    assert NifCodec().qualities_near(50, 768 * 512) == (7, 7)
+
+
+def test_a_rate_and_a_quality_are_reached(cgen, work, monkeypatch):
+    for quality in QUALITIES:
+        monkeypatch.setitem(QUALITIES, quality, Sizes((6 * quality, 4 * quality), (4,)))
+    monkeypatch.setitem(nif_model.SCHEDULES, "draft", Schedule(1, 40, 1, 4))
+    photo = ("compress", "photo.png", "a.cgen", "--codec", "nif", "--preset", "draft")
+    photo = (*photo, "--loss", "mse", "--force")
+    original = np.asarray(Image.open("photo.png"))
+    budget = 1800
+    status, _, err = cgen(*photo, "--bpp", 8 * budget / (original.size / 3))
+    assert status == 0, err
+    assert 0.9 * budget < (work / "a.cgen").stat().st_size <= budget
+    drawn = NifCodec().decompress((work / "a.cgen").read_bytes(), output_type="np")
+    reached = psnr(tensor_of(drawn), tensor_of(original))
+    status, _, err = cgen(*photo, "--psnr", reached - 1)
+    assert status == 0, err
+    drawn = NifCodec().decompress((work / "a.cgen").read_bytes(), output_type="np")
+    assert psnr(tensor_of(drawn), tensor_of(original)) >= reached - 1
+    assert_one_line(cgen(*photo, "--bpp", 0.1), "--bpp 0.1 cannot be reached: the smallest file")
+    assert_one_line(cgen(*photo, "--psnr", 60), "--psnr 60 cannot be reached: the best picture")
 
 
 def test_a_picture_of_one_pixel():

@@ -103,7 +103,10 @@ def _reach(
     else:
         compress = encoder(image, **options)  # analyses the picture once for all rates
     if args.bpp is not None:
-        return reach_bpp(compress, quality_range, image.width * image.height, args.bpp)
+        pixels = image.width * image.height
+        if hasattr(codec, "qualities_near"):  # it knows the rate without coding
+            quality_range = codec.qualities_near(args.bpp, pixels)
+        return reach_bpp(compress, quality_range, pixels, args.bpp)
     decompress = partial(codec.decompress, output_type="np")
     return reach_psnr(compress, decompress, quality_range, np.asarray(image), args.psnr)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,6 +23,7 @@ from compressai_gen_plugins.overfitted.coolchic_model import (
     CoolChicV1,
     CoolChicV2,
 )
+from compressai_gen_plugins.overfitted.nif import QUALITIES, sizes_at, weight_count
 from compressai_gen_plugins.overfitted.nif_model import NifModel
 
 NO_SYNTHESIS = bytes(2)
@@ -120,7 +121,7 @@ class OverfittedCodec:
                     bar.set_postfix_str(standing if is_text else f"{chosen} {standing:.5f}")
 
                 fit = partial(self.fit, x, quality, preset, chosen, place, told)
-                chunks, crc, network = fit(before[-1] if before else None)
+                chunks, crc, network = fit(before)
             before.append(network)
             header = Header(
                 codec_fingerprint(self.name),
@@ -170,7 +171,7 @@ class OverfittedCodec:
         loss: str,
         state: Path | None,
         told: Told,
-        before: Any,
+        before: Sequence[Any],
     ) -> tuple[list[bytes], int, Any]:
         """Chunks of a file, the CRC32 of its integers, and the network.
 
@@ -178,7 +179,7 @@ class OverfittedCodec:
             x: shape (3, H, W) in [0, 1].
             quality, preset, loss, state: as for :meth:`compress`.
             told: called with the iterations done and where the fit stands.
-            before: the network of the same picture at another quality, if there is one.
+            before: networks of the same picture at other qualities, the latest last.
         """
         raise NotImplementedError
 
@@ -194,6 +195,19 @@ class NifCodec(OverfittedCodec):
     default_loss = "lc-ssim"
     fit_pixels = 2**23
     numbers_a_pixel = 100
+    quality_range = (1.0, float(len(QUALITIES)))
+    """Lowest and highest quality, any real number between them."""
+
+    def qualities_near(self, bpp: float, pixels: int) -> tuple[float, float]:
+        """The part of `quality_range` that files of so many bits per pixel come from.
+
+        A weight takes 4 to 9 bits: smaller networks leave room, larger ones need not be fitted.
+        """
+        low, high = self.quality_range
+        counts = {low + n / 8: weight_count(sizes_at(low + n / 8)) for n in range(49)}
+        fitting = [quality for quality, count in counts.items() if 9 * count <= bpp * pixels]
+        beyond = [quality for quality, count in counts.items() if 4 * count > bpp * pixels]
+        return max(fitting, default=low), min(beyond, default=high)
 
     def fit(
         self,
@@ -203,12 +217,12 @@ class NifCodec(OverfittedCodec):
         loss: str,
         state: Path | None,
         told: Told,
-        before: Any,
+        before: Sequence[Any],
     ) -> tuple[list[bytes], int, Any]:
-        if quality != int(quality):
-            raise OptionError(f"quality {quality:g}: nif has whole qualities, 1 to 7")
-        network = NifModel(int(quality), preset, loss).fitted(x, state, told)
-        return (*nif_files.write(network.cpu()), network)
+        model = NifModel(quality, preset, loss)
+        same = [network for network in before if network.sizes == model.sizes]
+        network = same[0] if same else model.fitted(x, state, told).cpu()
+        return (*nif_files.write(network), network)
 
     def draw(self, chunks: list[bytes], height: int, width: int) -> tuple[Tensor, int]:
         network, crc = nif_files.read(chunks)
@@ -221,7 +235,7 @@ class CoolChicCodec(OverfittedCodec):
     model: ClassVar[type[CoolChicModel]]
     default_loss = "mse"
     fit_pixels = 2**23
-    numbers_a_pixel = 400
+    numbers_a_pixel = 150
 
     @property
     def quality_range(self) -> tuple[float, float]:
@@ -236,9 +250,10 @@ class CoolChicCodec(OverfittedCodec):
         loss: str,
         state: Path | None,
         told: Told,
-        before: Any,
+        before: Sequence[Any],
     ) -> tuple[list[bytes], int, Any]:
-        network, steps = self.model(quality, preset, loss).fitted(x, before, state, told)
+        start = before[-1] if before else None
+        network, steps = self.model(quality, preset, loss).fitted(x, start, state, told)
         return (*coolchic_files.write(network, steps), network)
 
     def draw(self, chunks: list[bytes], height: int, width: int) -> tuple[Tensor, int]:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from compressai_gen_plugins.overfitted.blocks import mapped, summed
 
 GRIDS = 7
 """Grid i has 1/2**i of the resolution, rounded up."""
@@ -111,8 +114,8 @@ class Arm(nn.Module):
 
         neighbours (C) ─► linear + skip ─► ReLU ─► linear + skip ─► ReLU ─► linear ─► mu, o
 
-    Shared by all grids. Trained on whole grids at once: the first layer is then a causal
-    convolution. Files are decoded with its integers, see `integer_arm`.
+    Shared by all grids. Trained on whole grids at once, some rows at a time; files are decoded with
+    its integers, see `integer_arm`.
 
     Args:
         version: gives the neighbourhood.
@@ -128,17 +131,41 @@ class Arm(nn.Module):
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """mu and o, each shaped like a grid of latents (1, 1, h, w)."""
-        first, second, last = (cast(nn.Linear, layer) for layer in self.layers)
-        side = 2 * self.radius + 1
-        eye = torch.eye(first.out_features, device=latents.device)
-        kernel = latents.new_zeros(first.out_features, side * side)
-        places = [(i + self.radius) * side + j + self.radius for i, j in offsets(self.radius)]
-        kernel[:, places] = first.weight + eye
-        kernel = kernel.view(-1, 1, side, side)
-        h = F.relu(F.conv2d(latents, kernel, first.bias, padding=self.radius))
-        h = F.relu(F.conv2d(h, (second.weight + eye)[:, :, None, None], second.bias))
-        mu, sharpness = F.conv2d(h, last.weight[:, :, None, None], last.bias).chunk(2, dim=1)
-        return mu, sharpness
+        mu, sharpness = self.law(self.padded(latents), *self.weights())
+        return mu.view_as(latents), sharpness.view_as(latents)
+
+    def rate(self, latents: Tensor) -> Tensor:
+        """Bits of a grid of latents (1, 1, h, w), a scalar."""
+
+        def bits_of(rows: Tensor, *weights: Tensor) -> Tensor:
+            radius = self.radius
+            inner = rows[0, radius:, radius : rows.shape[2] - radius]
+            return bits(inner.reshape(-1), *self.law(rows, *weights)).sum()
+
+        return summed(bits_of, self.padded(latents), self.radius, *self.weights())
+
+    def law(self, rows: Tensor, *weights: Tensor) -> Tensor:
+        """mu and o of rows with their surroundings (1, radius + h, w + 2 radius), (2, h * w)."""
+        first, first_bias, second, second_bias, last, last_bias = weights
+        window = (self.radius + 1, 2 * self.radius + 1)
+        h = F.unfold(rows[None], window)[0, : first.shape[1]]
+        h = F.relu(torch.addmm(first_bias, first, h))
+        h = F.relu(torch.addmm(second_bias, second, h))
+        return torch.addmm(last_bias, last, h)
+
+    def padded(self, latents: Tensor) -> Tensor:
+        """(1, 1, h, w) with the zeros around it, (1, radius + h, w + 2 radius)."""
+        return F.pad(latents[0], (self.radius, self.radius, self.radius, 0))
+
+    def weights(self) -> list[Tensor]:
+        """Matrices, the skips in them, and columns of biases."""
+        listed: list[Tensor] = []
+        for layer in self.layers:
+            weight, bias = cast(Tensor, layer.weight), cast(Tensor, layer.bias)
+            if weight.shape[0] == weight.shape[1]:
+                weight = weight + torch.eye(weight.shape[0], device=weight.device)
+            listed += [weight, bias[:, None]]
+        return listed
 
 
 class Synthesis(nn.ModuleList):
@@ -151,17 +178,33 @@ class Synthesis(nn.ModuleList):
             for inputs, layer in zip(widths, layers, strict=False)
         )
         self.specification = tuple(layers)
+        self.pointwise = sum(layer.kernel == 1 for layer in layers)
+        """Layers with kernels of one pixel, which come first."""
         for conv, layer in zip(self, layers, strict=True):
             _start(cast(nn.Conv2d, conv), layer.residual)
 
     def forward(self, x: Tensor) -> Tensor:
-        for conv, layer in zip(self, self.specification, strict=True):
-            margin = layer.kernel // 2
-            padded = F.pad(x, (margin,) * 4, mode="replicate") if margin else x
-            h = conv(padded)
+        convs, weights = list(self), list(self.parameters())
+        x = mapped(self.pixels, x[0], *weights[: 2 * self.pointwise])[None]
+        rest = zip(convs, self.specification, strict=True)
+        for conv, layer in islice(rest, self.pointwise, None):
+            h = conv(F.pad(x, (layer.kernel // 2,) * 4, mode="replicate"))
             h = h + x if layer.residual else h
             x = F.relu(h) if layer.relu else h
         return x
+
+    def pixels(self, x: Tensor, *weights: Tensor) -> Tensor:
+        """The first layers, which look at single pixels, (7, h, w) to (C, h, w)."""
+        h = x.flatten(1)
+        for layer, weight, bias in zip(
+            self.specification, weights[::2], weights[1::2], strict=False
+        ):
+            matrix = weight[:, :, 0, 0]
+            if layer.residual:
+                matrix = matrix + torch.eye(layer.outputs, device=h.device)
+            h = torch.addmm(bias[:, None], matrix, h)
+            h = F.relu(h) if layer.relu else h
+        return h.view(-1, *x.shape[1:])
 
 
 class CoolChic(nn.Module):
@@ -196,7 +239,7 @@ class CoolChic(nn.Module):
 
     def rate(self, latents: Sequence[Tensor]) -> Tensor:
         """Bits of all latents, a scalar."""
-        return torch.stack([bits(grid, *self.arm(grid)).sum() for grid in latents]).sum()
+        return torch.stack([self.arm.rate(grid) for grid in latents]).sum()
 
     def picture(self, latents: Sequence[Tensor]) -> Tensor:
         """x_hat, (1, 3, H, W), not clamped."""
@@ -213,35 +256,50 @@ class CoolChic(nn.Module):
     def enlarged(self, x: Tensor) -> Tensor:
         """Twice as large: every channel by the learned kernel, or bicubic."""
         if self.kernel is None:
-            return F.interpolate(x, scale_factor=2, mode="bicubic", align_corners=False)
-        side = self.kernel.shape[-1]
-        flat = x.transpose(0, 1)
-        padded = F.pad(flat, (side // 2,) * 4, mode="replicate")
+            return bicubic(x)
+        padded = F.pad(x.transpose(0, 1), (2,) * 4, mode="replicate")
         larger = F.conv_transpose2d(padded, self.kernel, stride=2)
-        crop = (3 * side - 2) // 2
-        return larger[:, :, crop:-crop, crop:-crop].transpose(0, 1)
+        return larger[:, :, 7:-7, 7:-7].transpose(0, 1)  # quicker than with padding=7
 
 
 def bits(latents: Tensor, mu: Tensor, sharpness: Tensor) -> Tensor:
     """Information of latents under the Laplace law of the model, each of one shape."""
-    scale = torch.exp(-0.5 * sharpness.clamp(*SHARPNESS))
-    above, below = ((latents + side - mu) / scale for side in (0.5, -0.5))
-    return -(_cdf(above) - _cdf(below)).clamp(min=LEAST).log2()
+    inverse = torch.exp(0.5 * sharpness.clamp(*SHARPNESS))
+    distance = latents - mu
+    edges = torch.stack([distance - 0.5, distance + 0.5]) * inverse
+    below, above = edges.sign() * torch.expm1(-edges.abs())  # 1 - 2 times what is below them
+    return -(0.5 * (below - above)).clamp(min=LEAST).log2()
 
 
-def _cdf(x: Tensor) -> Tensor:
-    """Of the Laplace law with scale 1."""
-    return 0.5 - 0.5 * x.sign() * torch.expm1(-x.abs())
+def bicubic(x: Tensor) -> Tensor:
+    """Twice as large, (1, C, h, w): torch's interpolation, rows and columns by themselves."""
+    even, odd = bicubic_row().flip(0).view(4, 2).T.tolist()
+    padded = F.pad(x, (2,) * 4, mode="replicate")
+    for dim in (2, 3):
+        size = x.shape[dim]
+        phases = []
+        for first, (weight, *weights) in enumerate((even, odd)):
+            phase = weight * padded.narrow(dim, first, size)
+            for place, weight in enumerate(weights, first + 1):
+                phase = phase.add(padded.narrow(dim, place, size), alpha=weight)
+            phases.append(phase)
+        padded = torch.stack(phases, dim + 1).flatten(dim, dim + 1)
+    return padded
 
 
 def bicubic_kernel() -> Tensor:
     """The 8x8 transposed kernel of bicubic enlargement by two, (1, 1, 8, 8)."""
+    row = bicubic_row()
+    return (row[:, None] * row)[None, None]
+
+
+def bicubic_row() -> Tensor:
+    """The same in one dimension, (8,)."""
     a = -0.75  # torch's
     places = (torch.arange(8) - 3.5).abs() / 2
     near = (a + 2) * places**3 - (a + 3) * places**2 + 1
     far = a * places**3 - 5 * a * places**2 + 8 * a * places - 4 * a
-    row = torch.where(places <= 1, near, far)
-    return (row[:, None] * row)[None, None]
+    return torch.where(places <= 1, near, far)
 
 
 def multiplications(version: Version) -> float:

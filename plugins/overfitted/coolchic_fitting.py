@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from compressai_gen.losses.loading import Loss, load_loss
 from compressai_gen_plugins.overfitted.coolchic import CoolChic, Version
+from compressai_gen_plugins.overfitted.coolchic_schedules import Schedule, Stage
 from compressai_gen_plugins.overfitted.coolchic_weights import Steps, quantise
 
 CHECK = 50
@@ -30,97 +30,6 @@ PEAK = 1e-2
 
 Progress = Callable[[int, str], None]
 """Iterations done, and where the fit stands."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Some iterations with one learning rate.
-
-    Attributes:
-        iterations: at most.
-        rate: of Adam, over PEAK.
-        part: what is trained: "all", "latents", "arm" or "synthesis" (with the upsampling).
-        rounded: round latents, instead of adding noise.
-        patience: iterations without a new best after which the stage ends; None for no such end.
-        fixed: train with networks that have been rounded.
-    """
-
-    iterations: int
-    rate: float
-    part: str = "all"
-    rounded: bool = False
-    patience: int | None = None
-    fixed: bool = False
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """A warm-up in rounds, each with fewer candidates, then stages.
-
-    Attributes:
-        warmup: candidates and iterations of every round.
-        stages: in order; the networks are rounded before the first that is ``fixed``.
-    """
-
-    warmup: tuple[tuple[int, int], ...]
-    stages: tuple[Stage, ...]
-
-    @property
-    def total(self) -> int:
-        """Iterations in all, at most."""
-        warming = sum(candidates * iterations for candidates, iterations in self.warmup)
-        return warming + sum(stage.iterations for stage in self.stages)
-
-    def continued(self) -> Schedule:
-        """For a network that was fitted to the same picture at another rate: no warm-up, and a
-        quarter of the first stage at half of its rate.
-        """
-        first, *others = self.stages
-        short = replace(first, iterations=first.iterations // 4, rate=first.rate / 2)
-        return Schedule((), (short, *others))
-
-
-_FALL = (
-    Stage(500, 1 / 2),
-    Stage(500, 1 / 5),
-    *(Stage(100, 1 / 5, part) for part in ("latents", "arm", "synthesis")),
-    Stage(500, 1 / 10),
-    Stage(500, 1 / 20),
-    Stage(200, 1 / 20, rounded=True),
-    *(Stage(100, 1 / 20, part, rounded=True) for part in ("arm", "synthesis")),
-)
-SCHEDULES = {
-    "draft": Schedule(
-        ((1, 0),),
-        (
-            Stage(120, 1),
-            Stage(60, 1 / 5),
-            Stage(30, 1 / 20, rounded=True),
-            Stage(20, 1 / 5, "latents", rounded=True, fixed=True),
-        ),
-    ),
-    "fast": Schedule(
-        ((16, 200), (8, 200), (4, 200), (2, 200)),
-        (Stage(4000, 1), *_FALL, Stage(100, 1 / 5, "latents", rounded=True, fixed=True)),
-    ),
-    "medium": Schedule(
-        ((16, 200), (8, 400), (2, 200)),
-        (
-            Stage(20_000, 1, patience=1500),
-            *_FALL,
-            Stage(500, 1 / 5, "latents", rounded=True, fixed=True),
-        ),
-    ),
-    "slow": Schedule(
-        ((16, 200), (8, 400), (2, 200)),
-        (
-            *(Stage(20_000, 1 / 2**k, patience=1500) for k in range(5)),
-            *(Stage(2000, 1 / 2**k, rounded=True, patience=500) for k in range(5, 9)),
-            Stage(1000, 1 / 5, "latents", rounded=True, patience=500, fixed=True),
-        ),
-    ),
-}
-"""By preset: those of v2's source, but for "draft"."""
 
 
 def fit(
@@ -141,7 +50,7 @@ def fit(
         x: shape (3, H, W) in [0, 1], on the device to use.
         version: V1 or V2.
         multiplier: lambda, of the rate in bits per pixel, beside a mean square over [0, 1].
-        schedule: see ``SCHEDULES``.
+        schedule: see ``SCHEDULES`` of `coolchic_schedules`.
         loss: name of a registered one; lambda is adapted to others than mse.
         seed: of initial weights and noise.
         start: a network of the same picture at another rate, which goes on by a shorter schedule.
@@ -250,21 +159,31 @@ class Fitting:
 
     def train(self, stage: Stage) -> None:
         """One stage; ends with the best state so far."""
-        chosen = list(self.parameters(stage.part))
-        optimizer = torch.optim.Adam(chosen, PEAK * stage.rate, foreach=True)
-        since = 0
+        optimizer, since = self.optimizer(stage), 0
         for step in range(stage.iterations):
             if step % CHECK == 0:
                 since = 0 if self.look() else since + CHECK
                 if stage.patience is not None and since > stage.patience:
                     break
-            optimizer.zero_grad()
-            self.cost(self.network.latents(self.quantiser(stage.rounded))).backward()
-            nn.utils.clip_grad_norm_(chosen, self.version.clip)
-            optimizer.step()
+            self.step(optimizer, stage)
             self.done += 1
         self.look()
+        self.network.requires_grad_()
         self.network.load_state_dict(self.best)
+
+    def optimizer(self, stage: Stage) -> torch.optim.Optimizer:
+        """Of what a stage trains; nothing else gets gradients."""
+        self.network.requires_grad_(False)
+        chosen = [parameter.requires_grad_() for parameter in self.parameters(stage.part)]
+        return torch.optim.Adam(chosen, PEAK * stage.rate, fused=True)
+
+    def step(self, optimizer: torch.optim.Optimizer, stage: Stage) -> None:
+        """One iteration."""
+        optimizer.zero_grad()
+        latents = self.network.latents(self.quantiser(stage.rounded))
+        self.cost(latents, stage.part).backward()
+        nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], self.version.clip)
+        optimizer.step()
 
     def parameters(self, part: str) -> Iterable[nn.Parameter]:
         """What a stage trains."""
@@ -287,10 +206,14 @@ class Fitting:
 
         return quantised
 
-    def cost(self, latents: list[Tensor]) -> Tensor:
-        """``D + lambda R / pixels``."""
-        distortion = self.loss(self.network.picture(latents), self.x).mean()
-        return distortion + self.multiplier * self.network.rate(latents) / self.pixels
+    def cost(self, latents: list[Tensor], part: str = "all") -> Tensor:
+        """``D + lambda R / pixels``, or the term of it that a network alone changes."""
+        cost = torch.zeros((), device=self.x.device)
+        if part != "arm":
+            cost = cost + self.loss(self.network.picture(latents), self.x).mean()
+        if part != "synthesis":
+            cost = cost + self.multiplier * self.network.rate(latents) / self.pixels
+        return cost
 
     @torch.no_grad()
     def check(self) -> float:

@@ -16,7 +16,8 @@ from compressai_gen.errors import OptionError, UnknownNameError
 from compressai_gen_plugins.overfitted import coolchic_files
 from compressai_gen_plugins.overfitted.chunks import joined, parted
 from compressai_gen_plugins.overfitted.coolchic import GRIDS, V1, V2, CoolChic, Version
-from compressai_gen_plugins.overfitted.coolchic_fitting import SCHEDULES, Progress, fit
+from compressai_gen_plugins.overfitted.coolchic_fitting import Progress, fit
+from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES
 from compressai_gen_plugins.overfitted.coolchic_weights import Steps
 
 MULTIPLIERS = {

@@ -15,6 +15,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from compressai_gen.errors import OptionError
+
 FREQUENCIES, MODULATOR_FREQUENCIES = 16, 4
 BASE = 1.4
 """Of the frequencies: base**i * pi."""
@@ -45,6 +47,28 @@ QUALITIES: dict[int, Sizes] = {
     7: Sizes((680, 260, 65, 30), (64, 16, 8)),
 }
 """The published presets 120, 0_31, 200, 280, 360, 450 and 680: the network's size is the rate."""
+
+
+def sizes_at(quality: float) -> Sizes:
+    """Widths of a quality; between published ones the hidden widths are geometric means, and the
+    modulator is that of the larger network.
+
+    Raises:
+        OptionError: out of range.
+    """
+    if not 1 <= quality <= len(QUALITIES):
+        raise OptionError(f"nif has no quality {quality:g}: give 1 (small) to {len(QUALITIES)}")
+    smaller, larger = QUALITIES[math.floor(quality)], QUALITIES[math.ceil(quality)]
+    share = quality - math.floor(quality)
+    pairs = zip(smaller.hidden, larger.hidden, strict=True)
+    return Sizes(tuple(round(a ** (1 - share) * b**share) for a, b in pairs), larger.modulator)
+
+
+def weight_count(sizes: Sizes) -> int:
+    """Weights of a network, biases among them."""
+    first, second = 2 + 4 * FREQUENCIES, 2 + 4 * MODULATOR_FREQUENCIES
+    widths = ((first, *sizes.hidden, 3), (second, *sizes.modulator, 1))
+    return sum((a + 1) * b for row in widths for a, b in pairwise(row))
 
 
 def encoded(positions: Tensor, frequencies: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from compressai_gen.errors import OptionError, UnknownNameError
 from compressai_gen_plugins.overfitted import nif_files
 from compressai_gen_plugins.overfitted.chunks import joined, parted
-from compressai_gen_plugins.overfitted.nif import QUALITIES, Nif
+from compressai_gen_plugins.overfitted.nif import Nif, sizes_at
 from compressai_gen_plugins.overfitted.nif_fitting import SCHEDULES, Progress, fit
 
 DEFAULT_QUALITY = 2
@@ -29,7 +29,7 @@ class NifModel(CompressionModel):
         string ─► weights ─► network at every pixel ─► x_hat
 
     Args:
-        quality: 1 to 7, the published sizes of the network; the rate follows from it.
+        quality: 1 to 7, the published sizes of the network, or between; the rate follows from it.
         preset: how long a picture is fitted: draft, fast, medium or slow (as published).
         loss: name of a registered loss.
 
@@ -39,21 +39,20 @@ class NifModel(CompressionModel):
     """
 
     def __init__(
-        self, quality: int = DEFAULT_QUALITY, preset: str = DEFAULT_PRESET, loss: str = "lc-ssim"
+        self, quality: float = DEFAULT_QUALITY, preset: str = DEFAULT_PRESET, loss: str = "lc-ssim"
     ) -> None:
         super().__init__()
-        if quality not in QUALITIES:
-            raise OptionError(f"nif has no quality {quality}: give 1 (small) to {len(QUALITIES)}")
+        self.sizes = sizes_at(quality)
         if preset not in SCHEDULES:
             raise UnknownNameError("preset", preset, SCHEDULES)
         self.quality, self.preset, self.loss = quality, preset, loss
-        self.network = Nif(QUALITIES[quality])
+        self.network = Nif(self.sizes)
         """Fresh: what every fit starts from, but for its seed."""
 
     def fitted(self, x: Tensor, state: Path | None = None, progress: Progress | None = None) -> Nif:
         """The network of one picture (3, H, W) in [0, 1]; see `fit`."""
-        sizes, schedule = QUALITIES[self.quality], SCHEDULES[self.preset]
-        return fit(x, sizes, schedule, loss=self.loss, state=state, progress=progress)
+        schedule = SCHEDULES[self.preset]
+        return fit(x, self.sizes, schedule, loss=self.loss, state=state, progress=progress)
 
     def compress(self, x: Tensor) -> dict[str, Any]:
         """Pictures (B, 3, H, W) in [0, 1], any size, to ``strings`` (one a picture) and ``shape``.
@@ -89,7 +88,7 @@ class NifModel(CompressionModel):
 
 
 def nif(
-    quality: int = DEFAULT_QUALITY,
+    quality: float = DEFAULT_QUALITY,
     metric: str = "mse",
     pretrained: bool = False,
     progress: bool = True,

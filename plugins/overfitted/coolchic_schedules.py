@@ -1,0 +1,96 @@
+"""How long COOL-CHIC is fitted: a warm-up of candidates, then stages, by preset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Some iterations with one learning rate.
+
+    Attributes:
+        iterations: at most.
+        rate: of Adam, over PEAK.
+        part: what is trained: "all", "latents", "arm" or "synthesis" (with the upsampling).
+        rounded: round latents, instead of adding noise.
+        patience: iterations without a new best after which the stage ends; None for no such end.
+        fixed: train with networks that have been rounded.
+    """
+
+    iterations: int
+    rate: float
+    part: str = "all"
+    rounded: bool = False
+    patience: int | None = None
+    fixed: bool = False
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A warm-up in rounds, each with fewer candidates, then stages.
+
+    Attributes:
+        warmup: candidates and iterations of every round.
+        stages: in order; the networks are rounded before the first that is ``fixed``.
+    """
+
+    warmup: tuple[tuple[int, int], ...]
+    stages: tuple[Stage, ...]
+
+    @property
+    def total(self) -> int:
+        """Iterations in all, at most."""
+        warming = sum(candidates * iterations for candidates, iterations in self.warmup)
+        return warming + sum(stage.iterations for stage in self.stages)
+
+    def continued(self) -> Schedule:
+        """For a network that was fitted to the same picture at another rate: no warm-up, and a
+        quarter of the first stage at half of its rate.
+        """
+        first, *others = self.stages
+        short = replace(first, iterations=first.iterations // 4, rate=first.rate / 2)
+        return Schedule((), (short, *others))
+
+
+_FALL = (
+    Stage(500, 1 / 2),
+    Stage(500, 1 / 5),
+    *(Stage(100, 1 / 5, part) for part in ("latents", "arm", "synthesis")),
+    Stage(500, 1 / 10),
+    Stage(500, 1 / 20),
+    Stage(200, 1 / 20, rounded=True),
+    *(Stage(100, 1 / 20, part, rounded=True) for part in ("arm", "synthesis")),
+)
+SCHEDULES = {
+    "draft": Schedule(
+        ((1, 0),),
+        (
+            Stage(120, 1),
+            Stage(60, 1 / 5),
+            Stage(30, 1 / 20, rounded=True),
+            Stage(20, 1 / 5, "latents", rounded=True, fixed=True),
+        ),
+    ),
+    "fast": Schedule(
+        ((16, 200), (8, 200), (4, 200), (2, 200)),
+        (Stage(4000, 1), *_FALL, Stage(100, 1 / 5, "latents", rounded=True, fixed=True)),
+    ),
+    "medium": Schedule(
+        ((16, 200), (8, 400), (2, 200)),
+        (
+            Stage(20_000, 1, patience=1500),
+            *_FALL,
+            Stage(500, 1 / 5, "latents", rounded=True, fixed=True),
+        ),
+    ),
+    "slow": Schedule(
+        ((16, 200), (8, 400), (2, 200)),
+        (
+            *(Stage(20_000, 1 / 2**k, patience=1500) for k in range(5)),
+            *(Stage(2000, 1 / 2**k, rounded=True, patience=500) for k in range(5, 9)),
+            Stage(1000, 1 / 5, "latents", rounded=True, patience=500, fixed=True),
+        ),
+    ),
+}
+"""By preset: those of v2's source, but for "draft"."""
