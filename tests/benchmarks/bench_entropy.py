@@ -45,8 +45,8 @@ class Known:
     def __init__(self, y: torch.Tensor, z: torch.Tensor) -> None:
         self.y, self.z = y[0].flatten(1).double(), z[0].flatten(1).double()
 
-    def symbols(self, where: Any, indexes: Any, tables: Any, means: Any) -> torch.Tensor:
-        latent = self.z if where is None else self.y[:, where]
+    def symbols(self, part: Any, indexes: Any, tables: Any, means: Any) -> torch.Tensor:
+        latent = self.z if part is None else self.y[part.channels][:, part.positions]
         return latent.round()
 
 
