@@ -7,6 +7,7 @@ import torch
 
 from compressai_gen.entropy import products
 from compressai_gen.entropy.arithmetic import ACTIVATION_BOUND, WEIGHT_BOUND
+from compressai_gen.entropy.convolutions import FixedConv2d
 from compressai_gen.entropy.products import bytes_of, planes_for, product, weight_planes
 
 CPU = torch.device("cpu")
@@ -69,9 +70,22 @@ def test_long_sums_stay_in_float64(monkeypatch):
 
 
 def test_float64_where_bytes_are_not_fast(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_vnni": True})
+    monkeypatch.setattr(products, "processor_does", lambda: True)
+    assert products.multiplies_bytes(CPU)
     assert not products.multiplies_bytes(torch.device("cuda"))
     with torch.backends.mkldnn.flags(enabled=False):
         assert not products.multiplies_bytes(CPU)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
+    monkeypatch.setattr(products, "processor_does", lambda: False)
     assert not products.multiplies_bytes(CPU)
+
+
+def test_weights_are_prepared_anew_when_one_dnn_is_switched_off(monkeypatch):
+    """Without it products of bytes would be exact, and a hundred times slower."""
+    monkeypatch.setattr(products, "processor_does", lambda: True)
+    layer = FixedConv2d.from_float(torch.nn.Conv2d(3, 4, 3, padding=1))
+    x = integers(2**14, 3, 5, 6).double()
+    expected = layer(x)
+    assert layer.prepared(CPU)[0].dtype == torch.int8
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert torch.equal(layer(x), expected)
+        assert layer.prepared(CPU)[0].dtype == torch.float64

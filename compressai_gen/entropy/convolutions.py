@@ -22,7 +22,7 @@ from compressai_gen.entropy.arithmetic import (
     requantise_,
     to_float64,
 )
-from compressai_gen.entropy.products import planes_for, product, weight_planes
+from compressai_gen.entropy.products import planes_for, product, usable, weight_planes
 from compressai_gen.errors import CheckpointError, CodecError
 
 COLUMNS = 4096
@@ -101,7 +101,7 @@ class FixedWeights(nn.Module):
 
     def prepared(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Weight planes and bias column on ``device``; proved once, then cached."""
-        if self._prepared is None or self._prepared[1].device != device:
+        if self._prepared is None or not usable(self._prepared[0], device):
             self.verify()
             bias = to_float64(self.bias, device).unsqueeze(1)
             self._prepared = weight_planes(self.matrix(), device), bias

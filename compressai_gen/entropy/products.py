@@ -13,6 +13,7 @@ is one product of bytes for every s, summed in 32 bits. Both ways give the same 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -23,10 +24,16 @@ LONGEST = 2**15
 
 
 def multiplies_bytes(device: torch.device) -> bool:
-    """Whether products of bytes are faster than those of float64."""
-    capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)  # not in the oldest torch
+    """Whether products of bytes are faster than those of float64, now: oneDNN can be off."""
     one_dnn = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
-    return device.type == "cpu" and one_dnn and bool(capabilities().get("avx512_vnni"))
+    return device.type == "cpu" and one_dnn and processor_does()
+
+
+@cache
+def processor_does() -> bool:
+    """Whether the processor multiplies bytes."""
+    capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)  # not in the oldest torch
+    return bool(capabilities().get("avx512_vnni"))
 
 
 def bytes_of(integers: Tensor) -> list[Tensor]:
@@ -53,6 +60,11 @@ def weight_planes(matrix: Tensor, device: torch.device) -> Tensor:
     if matrix.size(1) < LONGEST and multiplies_bytes(device):
         return torch.stack(bytes_of(matrix), dim=1)
     return matrix.double()[:, None].contiguous()
+
+
+def usable(weight: Tensor, device: torch.device) -> bool:
+    """Whether prepared weights still are the right ones for a device."""
+    return weight.device == device and (weight.dtype != torch.int8 or multiplies_bytes(device))
 
 
 def planes_for(weight: Tensor, x: Tensor) -> Tensor:
