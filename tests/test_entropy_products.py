@@ -80,7 +80,7 @@ def test_float64_where_bytes_are_not_fast(monkeypatch):
 
 
 def test_weights_are_prepared_anew_when_one_dnn_is_switched_off(monkeypatch):
-    """Without it products of bytes would be exact, and a hundred times slower."""
+    """Without it products of bytes would be exact, and far slower."""
     monkeypatch.setattr(products, "processor_does", lambda: True)
     layer = FixedConv2d.from_float(torch.nn.Conv2d(3, 4, 3, padding=1))
     x = integers(2**14, 3, 5, 6).double()
