@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from PIL import Image
 from skimage import data
+from transformers import CLIPTokenizer
 
 from compressai_gen.models.lfgcm import Lfgcm
 from diffusers_codec import CompressionModelComponent, DiffEICControlModel
@@ -28,6 +31,17 @@ def photos(tmp_path_factory):
     for name in ("chelsea", "coffee"):
         Image.fromarray(getattr(data, name)()).save(folder / f"{name}.png")
     return folder
+
+
+def save_tokenizer(folder, words):
+    """CLIP's, of a few words and seven tokens, padded as Stable Diffusion 2's."""
+    files = folder / "words"
+    files.mkdir()
+    (files / "vocab.json").write_text(json.dumps({word: k for k, word in enumerate(words)}))
+    (files / "merges.txt").write_text("#version: 0.2\n")
+    CLIPTokenizer(
+        str(files / "vocab.json"), str(files / "merges.txt"), pad_token="!", model_max_length=7
+    ).save_pretrained(folder / "tokenizer")
 
 
 def small_vae(latent_channels=4, blocks=4):

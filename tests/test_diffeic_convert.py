@@ -6,9 +6,9 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
 from published_diffeic import TINY, Reference, Sizes, codec_shapes, control_shapes, random_state
-from small_diffeic import small_unet, small_vae
+from small_diffeic import save_tokenizer, small_unet, small_vae
 from small_models import picture
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from compressai_gen.cli.main import main
 from compressai_gen.errors import CheckpointError
@@ -59,13 +59,7 @@ def sd(tmp_path_factory):
             max_position_embeddings=7,
         )
     ).save_pretrained(folder / "text_encoder")
-    files = folder / "words"
-    files.mkdir()
-    (files / "vocab.json").write_text('{"<|startoftext|>": 0, "<|endoftext|>": 1, "a": 2, "!": 3}')
-    (files / "merges.txt").write_text("#version: 0.2\n")
-    CLIPTokenizer(
-        str(files / "vocab.json"), str(files / "merges.txt"), pad_token="!", model_max_length=7
-    ).save_pretrained(folder / "tokenizer")
+    save_tokenizer(folder, ("<|startoftext|>", "<|endoftext|>", "a", "!"))
     return folder
 
 

@@ -11,10 +11,10 @@ from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
 from diffusers.loaders import single_file_utils
 from original_sd import original
 from safetensors.torch import save_file
-from small_diffeic import small_unet, small_vae
+from small_diffeic import save_tokenizer, small_unet, small_vae
 from small_models import picture
 from test_diffeic_convert import TINY_UNET, checkpoint
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from compressai_gen.cli.main import main
 from compressai_gen.errors import CheckpointError
@@ -88,13 +88,7 @@ def sd(tmp_path_factory):
     small_unet(**TINY_UNET).save_pretrained(folder / "unet")
     torch.manual_seed(0)
     CLIPTextModel(CLIPTextConfig(**TEXT)).save_pretrained(folder / "text_encoder")
-    files = folder / "words"
-    files.mkdir()
-    (files / "vocab.json").write_text('{"!": 0, "a": 1, "<|startoftext|>": 2, "<|endoftext|>": 3}')
-    (files / "merges.txt").write_text("#version: 0.2\n")
-    CLIPTokenizer(
-        str(files / "vocab.json"), str(files / "merges.txt"), pad_token="!", model_max_length=7
-    ).save_pretrained(folder / "tokenizer")
+    save_tokenizer(folder, ("!", "a", "<|startoftext|>", "<|endoftext|>"))
     return folder
 
 
