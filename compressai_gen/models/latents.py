@@ -57,7 +57,7 @@ def synthesis(model: CompressionModel, latent: Tensor) -> Tensor:
 
 
 def in_fast_order(latent: Tensor) -> Tensor:
-    """A latent in the memory order in which :func:`synthesis` is fastest.
+    """A latent or a picture in the memory order in which convolutions are fastest.
 
     On a CPU that is channels last: two thirds of the time. Sums come out in another order then, so
     it is not for pictures that are promised to be the stock model's, bit for bit.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from compressai_gen.losses.loading import Loss
+from compressai_gen.models.latents import in_fast_order
 from compressai_gen.training.loop import Losses, Task
 from diffusers_codec.models.autoencoders import decode, encode
 from diffusers_codec.pipelines.diffeic import default_scheduler
@@ -50,6 +51,7 @@ class VaeTask(Task):
 
     def forward(self, x: Tensor) -> Losses:
         """Losses of images (B, 3, H, W)."""
+        x = in_fast_order(x)
         with torch.no_grad():
             target = encode(self.teacher, x)
         z = encode(self.model, x)
