@@ -18,6 +18,7 @@ from toys import DEFAULT, exported, pixels
 from compressai_gen.checkpoints import load_model
 from compressai_gen.errors import MissingWeightsError, OptionError
 from compressai_gen.losses.loading import load_loss
+from compressai_gen.losses.moved import moved
 from compressai_gen_plugins.latent_fusion.auxiliary import AuxiliaryEncoder
 from compressai_gen_plugins.latent_fusion.judge import PatchJudge
 from compressai_gen_plugins.latent_fusion.recipe import LATENT_FUSION
@@ -28,7 +29,6 @@ from compressai_gen_plugins.latent_fusion.tasks import (
     PictureLoss,
     Trained,
     latent_statistics,
-    moved,
 )
 from diffusers_codec.models.latent_fusion import LatentFusionModel
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from compressai_gen.losses.loading import Loss
+from compressai_gen.losses.moved import judged
 from compressai_gen.models.latents import in_fast_order
 from compressai_gen.training.loop import Losses, Task
 from diffusers_codec.models.autoencoders import decode, encode
@@ -59,7 +60,7 @@ class VaeTask(Task):
         x_hat = decode(self.model, torch.where(own, z, target))
         missed = (z - target).square().mean((1, 2, 3))
         error = (x_hat - x).abs().mean((1, 2, 3))
-        distance = self.loss(x_hat, x)
+        distance = judged(self.loss, x_hat, x)
         loss = error + self.loss_weight * distance + self.latent_weight * missed
         columns = {"loss": loss, "error": error, "distance": distance, "latent error": missed}
         return Losses(loss.mean(), columns)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from compressai_gen.losses.loading import Loss
+from compressai_gen.losses.moved import judged
 from compressai_gen.losses.rate_distortion import bits_per_pixel, mse
 from compressai_gen.models.lfgcm import Lfgcm
 from compressai_gen.training.loop import Losses, Task
@@ -149,7 +150,7 @@ class RefineTask(DiffEICTask):
             predicted = self.predict(latents, time.expand(len(x)), z_c)
             latents = self.sampler.step(predicted, time, latents).prev_sample
         x_hat = decode(self.vae, latents)
-        distance, error = self.loss(x_hat, x), mse(x_hat, x)
+        distance, error = judged(self.loss, x_hat, x), mse(x_hat, x)
         loss = 4 * error / 255**2 + self.loss_weight * distance
         return loss, {"distance": distance, "squared error": error}
 

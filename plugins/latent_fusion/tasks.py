@@ -7,6 +7,7 @@ from compressai.models import CompressionModel
 from torch import Tensor, nn
 
 from compressai_gen.losses.loading import Loss, load_loss
+from compressai_gen.losses.moved import judged
 from compressai_gen.losses.rate_distortion import mse
 from compressai_gen.models.latents import latent_of, synthesis
 from compressai_gen.models.quantisation import round_ste
@@ -17,14 +18,9 @@ from compressai_gen_plugins.latent_fusion.judge import PatchJudge
 from diffusers_codec.models.latent_fusion import LatentFusionModel
 from diffusers_codec.pipelines.latent_fusion.sampling import default_scheduler
 
-STRIDE = 16
-"""Pixels a side of one position of the latent."""
-
 
 class PictureLoss(nn.Module):
     """L(x, x_hat), with the squared error added to it by a weight.
-
-    A loss that is a network sees the pictures at a random place, see :func:`moved`.
 
     Args:
         name: of a registered loss.
@@ -39,26 +35,8 @@ class PictureLoss(nn.Module):
     def forward(self, x_hat: Tensor, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Of images (B, 3, H, W): what is minimised, and its parts by name, all of shape (B,)."""
         x_hat = x_hat.float()
-        seen = moved(x_hat, x) if isinstance(self.loss, nn.Module) else (x_hat, x)
-        distance, error = self.loss(*seen), mse(x_hat, x)
+        distance, error = judged(self.loss, x_hat, x), mse(x_hat, x)
         return distance + self.fidelity * error, {self.name: distance, "squared error": error}
-
-
-def moved(x_hat: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Both images (B, 3, H, W) without some of their first rows and columns, flipped or turned.
-
-    Otherwise the strides of a loss network lie on the latent's grid, always in the same place, and
-    what is trained learns a regular grain that the network takes for texture. Kettunen, Härkönen
-    and Lehtinen (E-LPIPS, arXiv 1906.03973) transform at random against such tricks.
-    """
-    top, left = torch.randint(STRIDE, (2,)).tolist()
-    bottom, right = x.size(2) - STRIDE + 1 + top, x.size(3) - STRIDE + 1 + left
-    both = torch.cat([x_hat, x])[:, :, top:bottom, left:right]
-    flip_rows, flip_columns, turn = (torch.rand(3) < 0.5).tolist()
-    both = both.flip([axis for axis, on in ((2, flip_rows), (3, flip_columns)) if on])
-    both = both.transpose(2, 3) if turn else both
-    x_hat, x = both.contiguous().chunk(2)
-    return x_hat, x
 
 
 class Base(nn.Module):
