@@ -43,7 +43,9 @@ from compressai_gen_plugins.overfitted.coolchic import (
     offsets,
     parameters_sent,
 )
-from compressai_gen_plugins.overfitted.coolchic_fitting import Fitting, fit, loss_of
+from compressai_gen_plugins.overfitted.coolchic_cost import loss_of
+from compressai_gen_plugins.overfitted.coolchic_fitting import Fitting
+from compressai_gen_plugins.overfitted.coolchic_fitting import fit as fit_all
 from compressai_gen_plugins.overfitted.coolchic_model import multiplier_at
 from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES, Schedule, Stage
 from compressai_gen_plugins.overfitted.coolchic_weights import Steps, levels, put
@@ -226,6 +228,18 @@ def test_weights_out_of_range_are_refused():
         arm_coding.integer_arm(arm)
 
 
+def fit(x, *arguments, **options):
+    """Of one picture (3, H, W)."""
+    (fitted,) = fit_all(x[None], *arguments, **options)
+    return fitted
+
+
+def fitting_of(x, loss):
+    torch.manual_seed(0)
+    judge = loss_of(loss, x.device)
+    return Fitting(x[None], V1, [1e-3], Schedule(((1, 5),), ()), judge)
+
+
 @VERSIONS
 def test_a_fit_is_a_file_that_draws_the_picture(version, photo):
     x = tensor_of(photo)
@@ -248,18 +262,18 @@ def test_a_fit_is_a_file_that_draws_the_picture(version, photo):
 
 def test_the_best_state_is_kept_and_lambda_follows_the_loss(photo):
     x, seen = tensor_of(photo), []
-    fitting = Fitting(x, V1, 1e-3, Schedule(((1, 5),), ()), loss_of("mse"), None, None)
+    fitting = fitting_of(x, "mse")
     fitting.warm_up()
-    assert fitting.multiplier == pytest.approx(1e-3, rel=1e-3)  # mse is what lambda is made for
+    assert float(fitting.multipliers) == pytest.approx(1e-3, rel=1e-3)
     check = fitting.check
     fitting.check = lambda: seen.append(check()) or seen[-1]
     fitting.train(Stage(120, 1))
-    assert fitting.best_loss == min(seen)
-    assert check() == pytest.approx(min(seen), rel=1e-5)
-    for name, low, high in (("log-cosh", 0.4, 0.5), ("l1", 1.0, 30.0)):
-        other = Fitting(x, V1, 1e-3, Schedule(((1, 5),), ()), loss_of(name), None, None)
+    assert fitting.best_cost == min(seen)
+    assert float(check()) == pytest.approx(float(min(seen)), rel=1e-5)
+    for name, low, high in (("log-cosh", 0.4, 0.5), ("l1", 0.5, 30.0)):
+        other = fitting_of(x, name)
         other.warm_up()
-        assert low < other.multiplier / 1e-3 < high
+        assert low < float(other.multipliers) / 1e-3 < high
 
 
 def test_a_killed_fit_goes_on(photo, tmp_path):

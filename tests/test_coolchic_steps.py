@@ -6,24 +6,24 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from compressai_gen_plugins.overfitted import blocks
-from compressai_gen_plugins.overfitted.coolchic import V1, V2, CoolChic, bits, offsets
-from compressai_gen_plugins.overfitted.coolchic_fitting import Fitting, loss_of
+from compressai_gen_plugins.overfitted import blocks, stack
+from compressai_gen_plugins.overfitted.coolchic import V1, V2, bits, offsets
+from compressai_gen_plugins.overfitted.coolchic_cost import Cost, loss_of
+from compressai_gen_plugins.overfitted.coolchic_fitting import Fitting, fit
 from compressai_gen_plugins.overfitted.coolchic_schedules import Schedule, Stage
 
 VERSIONS = pytest.mark.parametrize("version", [V1, V2], ids=lambda v: v.name)
 PARTS = ("latents", "arm", "synthesis", "all")
 
 
-def started(version, size=(30, 41)):
-    """A fit whose latents and weights are not at their start."""
+def started(version, size=(30, 41), count=1):
+    """Fits whose latents and weights are not at their start."""
     torch.manual_seed(0)
-    fitting = Fitting(
-        torch.rand(3, *size), version, 1e-2, Schedule((), ()), loss_of("mse"), None, None
-    )
-    with torch.no_grad():
-        for parameter in fitting.network.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape))
+    x = torch.rand(count, 3, *size)
+    multipliers = [1e-2 * (n + 1) for n in range(count)]
+    fitting = Fitting(x, version, multipliers, Schedule((), ()), loss_of("mse", x.device))
+    for value in fitting.stack.weights.values():
+        value.add_(0.1 * torch.randn(value.shape))
     return fitting
 
 
@@ -62,7 +62,7 @@ def gradients(network, value):
 @pytest.mark.parametrize("block", [1, 100, 2**14])
 def test_blocks_are_the_plain_model(version, block, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", block)
-    network = started(version).network.double()
+    network = started(version).network(0).double()
     for ours, plain in ((network.rate, plain_rate), (network.picture, plain_picture)):
         latents = network.latents(lambda y: 3 * y)
         a, b = ours(latents), plain(network, network.latents(lambda y: 3 * y))
@@ -82,26 +82,83 @@ def test_blocks_are_the_plain_model(version, block, monkeypatch):
 @pytest.mark.parametrize("part", PARTS)
 def test_a_stage_trains_its_part_as_if_it_were_the_whole(version, part):
     fitting = started(version)
-    network, stage = fitting.network, Stage(1, 1, part)
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    latents = network.latents(torch.round)
-    expected = gradients(network, fitting.cost(latents))
-    fitting.optimizer(stage)
-    found = gradients(network, fitting.cost(network.latents(torch.round), part))
-    chosen = {id(parameter) for parameter in fitting.parameters(part)}
-    for name, parameter in network.named_parameters():
-        if id(parameter) not in chosen:
-            assert found[name] is None
-        elif expected[name] is not None:
-            torch.testing.assert_close(found[name], expected[name], msg=name)
-    fitting.step(fitting.optimizer(stage), stage)
-    moved = [name for name, value in network.state_dict().items() if (value != before[name]).any()]
-    assert {id(network.get_parameter(name)) for name in moved} <= chosen
+    fits, inputs = fitting.stack, (*fitting.inputs(), [])
+    before = {name: value.clone() for name, value in fits.weights.items()}
+    fits.trained(fitting.cost.names("all"))
+    fits.differentiate(inputs)
+    expected = {name: value.grad.clone() for name, value in fits.weights.items()}
+    chosen = fitting.cost.names(part)
+    fits.trained(chosen)
+    fits.differentiate(inputs, part=part)
+    for name, value in fits.weights.items():
+        if name in chosen:
+            torch.testing.assert_close(value.grad, expected[name], msg=name)
+        else:
+            assert value.grad is None
+    fitting.step(torch.optim.Adam(fits.trained(chosen)), Stage(1, 1, part))
+    moved = {name for name, value in fits.weights.items() if (value != before[name]).any()}
     assert moved
+    assert moved <= set(chosen)
 
 
-def test_a_trained_network_can_be_trained_again():
-    fitting = started(V1, (8, 8))
-    fitting.train(Stage(1, 1, "arm"))
-    assert all(parameter.requires_grad for parameter in fitting.network.parameters())
-    assert isinstance(fitting.network, CoolChic)
+@VERSIONS
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("loss", ["mse", "l1-ssim"])
+def test_pictures_side_by_side_are_pictures_one_by_one(version, part, loss, monkeypatch):
+    fitting = started(version, count=3)
+    fitting.cost.judge[0] = loss_of(loss, fitting.x.device)
+    inputs = (*fitting.inputs(), fitting.drawn())
+    fitting.stack.trained(fitting.cost.names(part))
+
+    def found():
+        fitting.stack.differentiate(inputs, part=part)
+        weights = fitting.stack.weights
+        names = fitting.cost.names(part)
+        gradients = {name: weights[name].grad.clone() for name in names}
+        return gradients, fitting.stack.evaluate(inputs, part=part)
+
+    alone = found()
+    calls = []
+    monkeypatch.setattr(blocks, "at_once", lambda device: True)
+    monkeypatch.setattr(stack, "at_once", lambda device: True)
+    monkeypatch.setattr(stack, "vmap", lambda f: calls.append(f) or torch.func.vmap(f))
+    together = found()
+    assert calls
+    torch.testing.assert_close(together, alone)
+    monkeypatch.setattr(stack, "POSITIONS", 2 * 30 * 41)
+    torch.testing.assert_close(found(), alone)  # two, then one
+
+
+@pytest.mark.parametrize("all_at_once", [False, True])
+def test_a_fit_does_not_depend_on_its_neighbours(all_at_once, monkeypatch):
+    for module in (blocks, stack):
+        monkeypatch.setattr(module, "at_once", lambda device: all_at_once)
+    torch.manual_seed(1)
+    x, multipliers = torch.rand(2, 3, 20, 24), (1e-3, 1e-2)
+    stages = Stage(60, 1), Stage(10, 0.1, "latents", rounded=True, fixed=True)
+    schedule = Schedule(((3, 10), (2, 10)), stages)
+    both = fit(x, V1, multipliers, schedule)
+    for picture, multiplier, (network, steps) in zip(x, multipliers, both, strict=True):
+        ((alone, alone_steps),) = fit(picture[None], V1, multiplier, schedule)
+        if all_at_once:  # candidates draw their noise in another order
+            ours, theirs = (cost_of(n, picture, multiplier) for n in (network, alone))
+            assert ours == pytest.approx(theirs, rel=0.2)
+        else:
+            assert steps == alone_steps
+            for sent, expected in zip(network.grids, alone.grids, strict=True):
+                torch.testing.assert_close(sent, expected, rtol=1e-3, atol=1e-3)
+
+
+@torch.no_grad()
+def cost_of(network, x, multiplier):
+    cost = Cost(network, loss_of("mse", x.device))
+    return float(cost(x, torch.tensor(multiplier), [])[0])
+
+
+def test_gradients_are_clipped_picture_by_picture():
+    parameters = [torch.zeros(2, 3, requires_grad=True), torch.zeros(2, requires_grad=True)]
+    parameters[0].grad = torch.tensor([[3.0, 0, 0], [0.3, 0, 0]])
+    parameters[1].grad = torch.tensor([4.0, 0.4])
+    stack.clip(parameters, 1.0)
+    torch.testing.assert_close(parameters[0].grad, torch.tensor([[0.6, 0, 0], [0.3, 0, 0]]))
+    torch.testing.assert_close(parameters[1].grad, torch.tensor([0.8, 0.4]))

@@ -3,7 +3,7 @@
 COOL-CHIC multiplies small matrices with many columns. At once, every intermediate result is a
 tensor of tens of megabytes that goes to memory and back; of few rows it stays in the processor's
 cache. Functions are differentiated by torch, a block at a time: at once where the result is a sum,
-otherwise computed anew when the gradient is there.
+otherwise computed anew when the gradient is there. On other devices there is no such cache.
 """
 
 from __future__ import annotations
@@ -15,14 +15,21 @@ import torch
 from torch import Tensor
 
 BLOCK = 2**14
-"""Columns at a time on a CPU; elsewhere 256 times as many."""
+"""Columns at a time."""
 
 Function = Callable[..., Tensor]
 """Rows of a grid (C, rows, w) and weights to a tensor."""
 
 
+def at_once(device: torch.device) -> bool:
+    """Whether whole grids are computed at once."""
+    return device.type != "cpu"
+
+
 def mapped(function: Function, x: Tensor, *weights: Tensor) -> Tensor:
     """``function(x, *weights)`` for a function of single pixels, (C, h, w) to (D, h, w)."""
+    if at_once(x.device):
+        return function(x, *weights)
     return cast(Tensor, _Mapped.apply(function, x, *weights))
 
 
@@ -35,6 +42,8 @@ def summed(function: Function, x: Tensor, halo: int, *weights: Tensor) -> Tensor
         halo: see above.
         weights: passed on.
     """
+    if at_once(x.device):
+        return function(x, *weights)
     if not torch.is_grad_enabled():
         parts = _parts(x, halo)
         return torch.stack([function(x[:, rows], *weights) for rows in parts]).sum()
@@ -101,7 +110,6 @@ class _Gradients:
 
 def _parts(x: Tensor, halo: int) -> Iterator[slice]:
     """Rows of the blocks of (C, halo + h, w), each with its halo."""
-    block = BLOCK if x.device.type == "cpu" else 256 * BLOCK
-    count = max(1, block // x.shape[2])
+    count = max(1, BLOCK // x.shape[2])
     for top in range(0, x.shape[1] - halo, count):
         yield slice(top, min(top + count + halo, x.shape[1]))

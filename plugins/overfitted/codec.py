@@ -253,7 +253,8 @@ class CoolChicCodec(OverfittedCodec):
         before: Sequence[Any],
     ) -> tuple[list[bytes], int, Any]:
         start = before[-1] if before else None
-        network, steps = self.model(quality, preset, loss).fitted(x, start, state, told)
+        model = self.model(quality, preset, loss)
+        ((network, steps),) = model.fitted(x[None], start, state, told)
         return (*coolchic_files.write(network, steps), network)
 
     def draw(self, chunks: list[bytes], height: int, width: int) -> tuple[Tensor, int]:

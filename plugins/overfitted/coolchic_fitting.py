@@ -1,4 +1,4 @@
-"""Fitting COOL-CHIC to a picture: ``D + lambda R / pixels``, R of latents and, last, of weights.
+"""Fitting COOL-CHIC to pictures: ``D + lambda R / pixels``, R of latents and, last, of weights.
 
 Latents are trained with uniform noise, then rounded with straight-through gradients; then the
 networks are rounded, and the latents get a last chance. What is kept is always the state with the
@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from compressai_gen.losses.loading import Loss, load_loss
-from compressai_gen_plugins.overfitted.coolchic import CoolChic, Version
+from compressai_gen.losses.loading import Loss
+from compressai_gen_plugins.overfitted.coolchic import CoolChic, Version, grid_sizes
+from compressai_gen_plugins.overfitted.coolchic_cost import PREFIX, Cost, loss_of
 from compressai_gen_plugins.overfitted.coolchic_schedules import Schedule, Stage
 from compressai_gen_plugins.overfitted.coolchic_weights import Steps, quantise
+from compressai_gen_plugins.overfitted.stack import Stack, Weights, clip, rows_at_once
 
 CHECK = 50
 """Iterations between looks at the loss with rounded latents."""
@@ -31,11 +32,14 @@ PEAK = 1e-2
 Progress = Callable[[int, str], None]
 """Iterations done, and where the fit stands."""
 
+Fitted = tuple[CoolChic, Steps]
+"""A network with the weights of a file, and their steps."""
+
 
 def fit(
     x: Tensor,
     version: Version,
-    multiplier: float,
+    multiplier: float | Sequence[float],
     schedule: Schedule,
     *,
     loss: str = "mse",
@@ -43,13 +47,17 @@ def fit(
     start: CoolChic | None = None,
     state: Path | None = None,
     progress: Progress | None = None,
-) -> tuple[CoolChic, Steps]:
-    """A network whose file draws the picture.
+) -> list[Fitted]:
+    """Networks whose files draw the pictures.
+
+    On a GPU all pictures are fitted at once. None of them knows of the others, but that a stage
+    that ends early ends when the last picture stands still.
 
     Args:
-        x: shape (3, H, W) in [0, 1], on the device to use.
+        x: shape (B, 3, H, W) in [0, 1], on the device to use.
         version: V1 or V2.
-        multiplier: lambda, of the rate in bits per pixel, beside a mean square over [0, 1].
+        multiplier: lambda, of the rate in bits per pixel, beside a mean square over [0, 1]; one for
+            all pictures, or one for each.
         schedule: see ``SCHEDULES`` of `coolchic_schedules`.
         loss: name of a registered one; lambda is adapted to others than mse.
         seed: of initial weights and noise.
@@ -57,32 +65,26 @@ def fit(
         state: a file that the state is kept in, from which an interrupted fit goes on.
         progress: called now and then.
 
-    Returns:
-        the network with the weights of a file, and their steps.
-
     Raises:
         UnknownNameError: no such loss.
         MissingWeightsError: its weights are not on this machine.
         ImageError: the loss cannot judge pictures this small.
     """
+    multipliers = [multiplier] * len(x) if isinstance(multiplier, int | float) else multiplier
+    chosen = schedule if start is None else schedule.continued()
     with torch.enable_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        chosen = schedule if start is None else schedule.continued()
-        fitting = Fitting(x, version, multiplier, chosen, loss_of(loss), state, progress)
+        judge = loss_of(loss, x.device)
+        fitting = Fitting(x, version, multipliers, chosen, judge, seed, state, progress)
         return fitting.run(start)
 
 
-def loss_of(name: str) -> Loss:
-    """A registered loss; the one called mse on the scale of [0, 1]."""
-    loss: Any = load_loss(name)
-    return (lambda x_hat, x: loss(x_hat, x) / 255**2) if name == "mse" else loss
-
-
 class Fitting:
-    """One fit.
+    """Fits of some pictures, each with some candidates while it warms up.
 
     Args:
-        x, version, multiplier, schedule, state, progress: as for :func:`fit`.
+        x, version, schedule, seed, state, progress: as for :func:`fit`.
+        multipliers: lambda of every picture.
         loss: what is minimised beside the rate.
     """
 
@@ -90,159 +92,171 @@ class Fitting:
         self,
         x: Tensor,
         version: Version,
-        multiplier: float,
+        multipliers: Sequence[float],
         schedule: Schedule,
         loss: Loss,
-        state: Path | None,
-        progress: Progress | None,
+        seed: int = 0,
+        state: Path | None = None,
+        progress: Progress | None = None,
     ) -> None:
-        self.x, self.version, self.schedule, self.loss = x[None], version, schedule, loss
-        self.pixels, self.state, self.progress = x.shape[1] * x.shape[2], state, progress
-        self.multiplier, self.adapted = multiplier, False
-        self.done, self.stage, self.steps = 0, 0, Steps()
-        self.network = self.fresh()
-        self.best, self.best_loss = copy.deepcopy(self.network.state_dict()), float("inf")
+        self.x, self.schedule, self.state, self.progress = x, schedule, state, progress
+        self.version, self.seed = version, seed
+        self.multipliers = torch.tensor(multipliers, device=x.device)
+        self.cost = Cost(self.fresh(), loss)
+        self.noise = [torch.Generator(x.device).manual_seed(seed) for _ in x]
+        self.adapted, self.done, self.stage = False, 0, 0
+        self.steps: list[Steps] = []
+        self.take([self.cost.state_dict()] * len(x))
 
     def fresh(self) -> CoolChic:
         """Another candidate."""
         return CoolChic(self.version, *self.x.shape[2:]).to(self.x.device)
 
-    def run(self, start: CoolChic | None = None) -> tuple[CoolChic, Steps]:
+    def take(self, sets: Sequence[Weights]) -> None:
+        """Go on with these parameters, every picture's candidates together; none is best yet."""
+        self.stack = Stack(self.cost, sets)
+        self.best = {name: value.detach().clone() for name, value in self.stack.weights.items()}
+        self.best_cost = torch.full((len(self.stack),), float("inf"), device=self.x.device)
+
+    @property
+    def candidates(self) -> int:
+        """Of every picture."""
+        return len(self.stack) // len(self.x)
+
+    def run(self, start: CoolChic | None = None) -> list[Fitted]:
         """Warm-up, or another fit's network, and stages that are not done yet."""
         if not self.resume():
             if start is None:
                 self.warm_up()
             else:
-                self.network.load_state_dict(start.state_dict())
+                weights = {PREFIX + name: value for name, value in start.state_dict().items()}
+                self.take([weights] * len(self.x))
                 self.adapt()
                 self.look()
             self.save()
         for number, stage in enumerate(self.schedule.stages[self.stage :], self.stage):
-            if stage.fixed and self.steps == Steps():
+            if stage.fixed and not self.steps:
                 self.round_networks()
             self.train(stage)
             self.stage = number + 1
             self.save()
-        if self.steps == Steps():
+        if not self.steps:
             self.round_networks()
-        return self.network.eval(), self.steps
+        return [(self.network(n).eval(), steps) for n, steps in enumerate(self.steps)]
+
+    def network(self, number: int) -> CoolChic:
+        """The network of a row of the stack."""
+        network = copy.deepcopy(self.cost.network)
+        weights = self.stack.one(number)
+        network.load_state_dict({k.removeprefix(PREFIX): v for k, v in weights.items()})
+        return network.requires_grad_()
 
     def warm_up(self) -> None:
-        """Rounds of short trainings; the better half goes on."""
-        candidates: list[tuple[float, CoolChic]] = []
+        """Rounds of short trainings; the better candidates go on."""
+        fresh = [Cost(self.fresh(), self.cost.judge[0]) for _ in range(self.schedule.warmup[0][0])]
+        pool = [[candidate.state_dict() for candidate in fresh] for _ in self.x]
+        size = max(1, rows_at_once(self.x) // len(self.x))
         for count, iterations in self.schedule.warmup:
-            pool = [network for _, network in candidates] or [self.fresh() for _ in range(count)]
-            candidates = []
-            for network in pool[:count]:
-                self.network, self.best_loss = network, float("inf")
+            ranked: list[list[tuple[float, Weights]]] = [[] for _ in self.x]
+            for first in range(0, count, size):
+                last = min(first + size, count)
+                self.take([weights for candidates in pool for weights in candidates[first:last]])
                 self.train(Stage(iterations, 1))
                 self.adapt()
-                candidates.append((self.check(), network))
-            candidates.sort(key=lambda pair: pair[0])
-        self.best_loss, self.network = candidates[0]
-        self.best = copy.deepcopy(self.network.state_dict())
+                for number, cost in enumerate(self.check().tolist()):
+                    ranked[number // self.candidates].append((cost, self.stack.one(number)))
+            for candidates in ranked:
+                candidates.sort(key=lambda pair: pair[0])
+            pool = [[weights for _, weights in candidates] for candidates in ranked]
+        self.take([candidates[0] for candidates in pool])
+        self.look()
 
     def adapt(self) -> None:
         """Once: make lambda mean for this loss what it means for the mean square.
 
-        ``lambda_loss = lambda dD / dMSE`` along a growth of the error at hand.
+        ``lambda_loss = lambda dD / dMSE`` along a growth of the error of a picture's first network.
         """
         if self.adapted:
             return
-        self.adapted = True
-        with torch.no_grad():
-            error = self.network.picture(self.network.latents(torch.round)) - self.x
-            near, far = self.x + error, self.x + 1.05 * error
-            growth = [float((p - self.x).square().mean()) for p in (near, far)]
-            slope = float(self.loss(far, self.x) - self.loss(near, self.x))
-        self.multiplier *= slope / max(growth[1] - growth[0], 1e-12)
+        self.adapted, loss = True, self.cost.judge[0]
+        for number, x in enumerate(self.x[:, None]):
+            with torch.no_grad():
+                network = self.network(number * self.candidates)
+                error = network.picture(network.latents(torch.round)) - x
+                near, far = x + error, x + 1.05 * error
+                growth = [(p - x).square().mean() for p in (near, far)]
+                slope = (loss(far, x) - loss(near, x)).mean()
+            self.multipliers[number] *= slope / (growth[1] - growth[0]).clamp(min=1e-12)
 
     def train(self, stage: Stage) -> None:
         """One stage; ends with the best state so far."""
-        optimizer, since = self.optimizer(stage), 0
+        parameters = self.stack.trained(self.cost.names(stage.part))
+        optimizer = torch.optim.Adam(parameters, PEAK * stage.rate, fused=True)
+        since = torch.zeros(len(self.stack), device=self.x.device)
         for step in range(stage.iterations):
             if step % CHECK == 0:
-                since = 0 if self.look() else since + CHECK
-                if stage.patience is not None and since > stage.patience:
+                since = (since + CHECK) * ~self.look()
+                if stage.patience is not None and bool((since > stage.patience).all()):
                     break
             self.step(optimizer, stage)
-            self.done += 1
+            self.done += self.candidates
         self.look()
-        self.network.requires_grad_()
-        self.network.load_state_dict(self.best)
-
-    def optimizer(self, stage: Stage) -> torch.optim.Optimizer:
-        """Of what a stage trains; nothing else gets gradients."""
-        self.network.requires_grad_(False)
-        chosen = [parameter.requires_grad_() for parameter in self.parameters(stage.part)]
-        return torch.optim.Adam(chosen, PEAK * stage.rate, fused=True)
+        self.stack.weights = {name: value.clone() for name, value in self.best.items()}
 
     def step(self, optimizer: torch.optim.Optimizer, stage: Stage) -> None:
         """One iteration."""
-        optimizer.zero_grad()
-        latents = self.network.latents(self.quantiser(stage.rounded))
-        self.cost(latents, stage.part).backward()
-        nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], self.version.clip)
+        noise = [] if stage.rounded else self.drawn()
+        self.stack.differentiate((*self.inputs(), noise), part=stage.part)
+        clip(optimizer.param_groups[0]["params"], self.version.clip)
         optimizer.step()
 
-    def parameters(self, part: str) -> Iterable[nn.Parameter]:
-        """What a stage trains."""
-        network = self.network
-        kernel = [] if network.kernel is None else [network.kernel]
-        parts = {
-            "latents": [*network.grids, network.log2_gains],
-            "arm": list(network.arm.parameters()),
-            "synthesis": [*network.synthesis.parameters(), *kernel],
-        }
-        return [p for group in parts.values() for p in group] if part == "all" else parts[part]
+    def inputs(self) -> tuple[Tensor, Tensor]:
+        """Picture and lambda of every network."""
+        count = self.candidates
+        return self.x.repeat_interleave(count, 0), self.multipliers.repeat_interleave(count)
 
-    def quantiser(self, rounded: bool) -> Callable[[Tensor], Tensor]:
-        """Noise or rounding, with the version's slope as gradient."""
-        slope = self.version.round_slope if rounded else self.version.noise_slope
+    def drawn(self) -> list[Tensor]:
+        """Uniform noise for every grid, a picture's from its own generator."""
+        sizes = grid_sizes(*self.x.shape[2:])
+        counts = [height * width for height, width in sizes]
+        shape = self.candidates, sum(counts)
+        rows = [torch.rand(shape, generator=g, device=g.device) - 0.5 for g in self.noise]
+        grids = torch.cat(rows).split(counts, 1)
+        return [grid.view(-1, 1, 1, *size) for grid, size in zip(grids, sizes, strict=True)]
 
-        def quantised(y: Tensor) -> Tensor:
-            y_hat = y.round() if rounded else y + torch.rand(y.shape).to(y) - 0.5
-            return y_hat.detach() + slope * (y - y.detach())
+    def check(self) -> Tensor:
+        """The cost of every network with rounded latents and a picture in range."""
+        costs, distortion, rate = self.stack.evaluate((*self.inputs(), []), clamped=True)
+        if self.progress is not None:
+            mean = f"{float(rate.mean()):.3f} bpp, distortion {float(distortion.mean()):.5f}"
+            self.progress(self.done, mean)
+        return costs
 
-        return quantised
-
-    def cost(self, latents: list[Tensor], part: str = "all") -> Tensor:
-        """``D + lambda R / pixels``, or the term of it that a network alone changes."""
-        cost = torch.zeros((), device=self.x.device)
-        if part != "arm":
-            cost = cost + self.loss(self.network.picture(latents), self.x).mean()
-        if part != "synthesis":
-            cost = cost + self.multiplier * self.network.rate(latents) / self.pixels
-        return cost
+    def look(self) -> Tensor:
+        """Keep states that are the best so far; tells which."""
+        costs = self.check()
+        better = costs < self.best_cost
+        self.best_cost = torch.where(better, costs, self.best_cost)
+        for name, value in self.stack.weights.items():
+            self.best[name][better] = value.detach()[better]
+        return better
 
     @torch.no_grad()
-    def check(self) -> float:
-        """The cost with rounded latents and a picture in range."""
-        latents = self.network.latents(torch.round)
-        distortion = self.loss(self.network.picture(latents).clamp(0, 1), self.x).mean()
-        rate = self.network.rate(latents) / self.pixels
-        if self.progress is not None:
-            self.progress(self.done, f"{float(rate):.3f} bpp, distortion {float(distortion):.5f}")
-        return float(distortion + self.multiplier * rate)
-
-    def look(self) -> bool:
-        """Keep the state if it is the best so far."""
-        value = self.check()
-        if value >= self.best_loss:
-            return False
-        self.best_loss, self.best = value, copy.deepcopy(self.network.state_dict())
-        return True
-
     def round_networks(self) -> None:
         """Give the networks the weights of a file; what is best starts anew."""
-        latents = self.network.latents(torch.round)
-
-        def distortion(x_hat: Tensor) -> Tensor:
-            return self.loss(x_hat.clamp(0, 1), self.x).mean()
-
-        self.steps = quantise(self.network, latents, distortion, self.multiplier / self.pixels)
-        self.best_loss = float("inf")
-        self.best = copy.deepcopy(self.network.state_dict())
+        networks, loss = [], self.cost.judge[0]
+        for number, x in enumerate(self.x[:, None]):
+            network = self.network(number)
+            self.steps.append(
+                quantise(
+                    network,
+                    network.latents(torch.round),
+                    lambda x_hat, x=x: loss(x_hat.clamp(0, 1), x).mean(),
+                    float(self.multipliers[number]) / x[0, 0].numel(),
+                )
+            )
+            networks.append(Cost(network, loss).state_dict())
+        self.take(networks)
 
     def save(self) -> None:
         """Keep the state, written beside the old one and renamed."""
@@ -250,11 +264,11 @@ class Fitting:
             return
         content = {
             "best": self.best,
-            "best_loss": self.best_loss,
+            "best_cost": self.best_cost,
             "done": self.done,
             "stage": self.stage,
-            "multiplier": self.multiplier,
-            "steps": vars(self.steps),
+            "multipliers": self.multipliers,
+            "steps": [vars(steps) for steps in self.steps],
         }
         fresh = self.state.with_name(f".{self.state.name}.new")
         torch.save(content, fresh)
@@ -264,10 +278,9 @@ class Fitting:
         """Go on from the last finished stage, if there is one."""
         if self.state is None or not self.state.exists():
             return False
-        content = torch.load(self.state, map_location="cpu", weights_only=True)
-        self.best, self.best_loss = content["best"], content["best_loss"]
-        self.done, self.stage = content["done"], content["stage"]
-        self.multiplier, self.steps = content["multiplier"], Steps(**content["steps"])
-        self.adapted = True
-        self.network.load_state_dict(self.best)
+        content = torch.load(self.state, map_location=self.x.device, weights_only=True)
+        self.take([{k: v[n] for k, v in content["best"].items()} for n in range(len(self.x))])
+        self.best_cost, self.done = content["best_cost"], content["done"]
+        self.stage, self.multipliers = content["stage"], content["multipliers"]
+        self.steps, self.adapted = [Steps(**steps) for steps in content["steps"]], True
         return True

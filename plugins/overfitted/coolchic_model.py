@@ -16,9 +16,8 @@ from compressai_gen.errors import OptionError, UnknownNameError
 from compressai_gen_plugins.overfitted import coolchic_files
 from compressai_gen_plugins.overfitted.chunks import joined, parted
 from compressai_gen_plugins.overfitted.coolchic import GRIDS, V1, V2, CoolChic, Version
-from compressai_gen_plugins.overfitted.coolchic_fitting import Progress, fit
+from compressai_gen_plugins.overfitted.coolchic_fitting import Fitted, Progress, fit
 from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES
-from compressai_gen_plugins.overfitted.coolchic_weights import Steps
 
 MULTIPLIERS = {
     V1.name: {1: 2e-2, 2: 4e-3, 3: 5e-4, 4: 1e-4},
@@ -68,8 +67,8 @@ class CoolChicModel(CompressionModel):
         start: CoolChic | None = None,
         state: Path | None = None,
         progress: Progress | None = None,
-    ) -> tuple[CoolChic, Steps]:
-        """The network of one picture (3, H, W) in [0, 1]; see `fit`."""
+    ) -> list[Fitted]:
+        """The networks of pictures (B, 3, H, W) in [0, 1]; see `fit`."""
         return fit(
             x,
             self.version,
@@ -84,9 +83,10 @@ class CoolChicModel(CompressionModel):
     def compress(self, x: Tensor) -> dict[str, Any]:
         """Pictures (B, 3, H, W) in [0, 1], any size, to ``strings`` (one a picture) and ``shape``.
 
-        It trains, so it works under ``torch.no_grad`` too, and takes its time.
+        It trains, so it works under ``torch.no_grad`` too, and takes its time; on a GPU the
+        pictures of a batch are fitted at once.
         """
-        strings = [joined(coolchic_files.write(*self.fitted(picture))[0]) for picture in x]
+        strings = [joined(coolchic_files.write(*fitted)[0]) for fitted in self.fitted(x)]
         return {"strings": [strings], "shape": tuple(x.shape[-2:])}
 
     @torch.no_grad()

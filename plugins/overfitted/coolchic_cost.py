@@ -1,0 +1,86 @@
+"""What a fit of COOL-CHIC minimises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compressai_gen.losses.loading import Loss, load_loss
+from compressai_gen_plugins.overfitted.coolchic import CoolChic
+
+PREFIX = "network."
+"""Of a network's parameters among those of `Cost`."""
+
+PARTS = {
+    "latents": ("grids", "log2_gains"),
+    "arm": ("arm",),
+    "synthesis": ("synthesis", "kernel"),
+    "all": ("grids", "log2_gains", "arm", "synthesis", "kernel"),
+}
+"""What a stage trains: first words of parameters' names."""
+
+
+class Cost(nn.Module):
+    """``D + lambda R``, with R in bits per pixel.
+
+    Args:
+        network: of one picture.
+        loss: D.
+    """
+
+    def __init__(self, network: CoolChic, loss: Loss) -> None:
+        super().__init__()
+        self.network, self.judge = network, [loss]  # in a list: its weights are not a fit's
+
+    def forward(
+        self,
+        x: Tensor,
+        multiplier: Tensor,
+        noise: list[Tensor],
+        part: str = "all",
+        clamped: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The cost, D and R, scalars.
+
+        Args:
+            x: shape (3, H, W) in [0, 1].
+            multiplier: lambda.
+            noise: what is added to each grid, in the place of rounding; an empty list rounds.
+            part: what is trained; a term that it does not change is left out.
+            clamped: judge the picture in range, as a file's is.
+        """
+        latents = self.latents(noise)
+        distortion, rate = x.new_zeros(()), x.new_zeros(())
+        if part != "arm":
+            x_hat = self.network.picture(latents)
+            x_hat = x_hat.clamp(0, 1) if clamped else x_hat
+            distortion = self.judge[0](x_hat, x[None]).mean()
+        if part != "synthesis":
+            rate = self.network.rate(latents) / x[0].numel()
+        return distortion + multiplier * rate, distortion, rate
+
+    def latents(self, noise: list[Tensor]) -> list[Tensor]:
+        """With noise or rounded, the version's slope as gradient."""
+        version, added = self.network.version, iter(noise)
+
+        def quantised(y: Tensor) -> Tensor:
+            y_hat = y + next(added) if noise else y.round()
+            slope = version.noise_slope if noise else version.round_slope
+            return y_hat.detach() + slope * (y - y.detach())
+
+        return self.network.latents(quantised)
+
+    def names(self, part: str) -> list[str]:
+        """Parameters that a stage trains."""
+        own = [name for name, _ in self.network.named_parameters()]
+        return [PREFIX + name for name in own if name.split(".")[0] in PARTS[part]]
+
+
+def loss_of(name: str, device: torch.device) -> Loss:
+    """A registered loss; the one called mse on the scale of [0, 1]."""
+    loss: Any = load_loss(name)
+    if isinstance(loss, nn.Module):
+        return loss.to(device)
+    return (lambda x_hat, x: loss(x_hat, x) / 255**2) if name == "mse" else loss
