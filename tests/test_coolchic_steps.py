@@ -125,7 +125,7 @@ def test_pictures_side_by_side_are_pictures_one_by_one(version, part, loss, monk
     together = found()
     assert calls
     torch.testing.assert_close(together, alone)
-    monkeypatch.setattr(stack, "POSITIONS", 2 * 30 * 41)
+    fitting.stack.pixels = 2 * 30 * 41
     torch.testing.assert_close(found(), alone)  # two, then one
 
 

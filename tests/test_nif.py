@@ -21,7 +21,7 @@ import compressai_gen  # noqa: F401  (fills the zoo)
 from compressai_gen import codec_for, open_codec
 from compressai_gen.bitstream import pack, unpack
 from compressai_gen.errors import BitstreamError, CodecError, CorruptedFileError, OptionError
-from compressai_gen_plugins.overfitted import nif_files, nif_model, weights
+from compressai_gen_plugins.overfitted import nif_files, nif_model, stack, weights
 from compressai_gen_plugins.overfitted.codec import NifCodec
 from compressai_gen_plugins.overfitted.nif import (
     QUALITIES,
@@ -38,11 +38,11 @@ from compressai_gen_plugins.overfitted.nif_fitting import (
     SCHEDULES,
     Fitting,
     Schedule,
-    fit,
     loss_of,
     pieces,
     shake,
 )
+from compressai_gen_plugins.overfitted.nif_fitting import fit as fit_all
 
 SMALL = Sizes((16, 8), (8,))
 QUICK = Schedule(2, 8, 1, 4)
@@ -135,20 +135,27 @@ def test_the_learning_rate():
 
 
 def test_a_picture_is_four_interleaved_ones():
-    x = torch.arange(3 * 5 * 6).view(3, 5, 6) / 90
+    x = torch.arange(2 * 3 * 5 * 6).view(2, 3, 5, 6) / 180
     parts = list(pieces(x))
-    assert [target.shape[2:] for *_, target in parts] == [(3, 3), (3, 3), (2, 3), (2, 3)]
-    assert torch.equal(parts[1][2][0], x[:, ::2, 1::2])
+    assert [target.shape[2:] for target, *_ in parts] == [(3, 3), (3, 3), (2, 3), (2, 3)]
+    assert torch.equal(parts[1][0], x[:, :, ::2, 1::2])
     positions = grid(5, 6).view(5, 6, 2)[::2, 1::2].reshape(-1, 2)
-    assert torch.equal(parts[1][0], encoded(positions, 16))
-    assert len(list(pieces(torch.rand(3, 1, 1)))) == 1
+    for network in range(2):
+        assert torch.equal(parts[1][1][network], encoded(positions, 16))
+    assert len(list(pieces(torch.rand(1, 3, 1, 1)))) == 1
+
+
+def fit(x, *arguments, **options):
+    """Of one picture (3, H, W)."""
+    (network,) = fit_all(x[None], *arguments, **options)
+    return network
 
 
 def test_shaking_leaves_the_first_layers_alone():
-    network = Nif(SMALL)
-    before = {name: p.clone() for name, p in network.named_parameters()}
-    shake(network, 0.5, False)
-    changed = {n for n, p in network.named_parameters() if not torch.equal(p, before[n])}
+    weights = Nif(SMALL).state_dict()
+    before = {name: value.clone() for name, value in weights.items()}
+    shake(weights, 0.5, False, torch.Generator().manual_seed(0))
+    changed = {name for name, value in weights.items() if not torch.equal(value, before[name])}
     assert changed <= {"layers.1.weight", "layers.2.weight", "modulator.1.weight"}
     assert "layers.1.weight" in changed
 
@@ -164,6 +171,23 @@ def test_a_fit_draws_the_picture_and_is_reproducible(photo):
     after = torch.rand(1)
     torch.manual_seed(5)
     assert torch.equal(torch.rand(1), after)  # the global generator is left alone
+
+
+@pytest.mark.parametrize("loss", ["lc-ssim", "mse"])
+def test_pictures_side_by_side_are_pictures_one_by_one(loss, monkeypatch):
+    torch.manual_seed(0)
+    x, schedule = torch.rand(3, 3, 30, 40), Schedule(2, 3, 1, 2)
+    alone = [fit(picture, SMALL, schedule, loss=loss) for picture in x]
+    one_by_one = fit_all(x, SMALL, schedule, loss=loss)
+    calls = []
+    monkeypatch.setattr(stack, "at_once", lambda device: True)
+    monkeypatch.setattr(stack, "vmap", lambda f: calls.append(f) or torch.func.vmap(f))
+    together = fit_all(x, SMALL, schedule, loss=loss)
+    assert calls
+    for networks in (one_by_one, together):
+        for network, expected in zip(networks, alone, strict=True):
+            drawn, wanted = (n.picture(30, 40) for n in (network, expected))
+            torch.testing.assert_close(drawn, wanted, atol=5e-3, rtol=0)  # a level of a weight
 
 
 def test_a_killed_fit_goes_on(photo, tmp_path):
@@ -183,7 +207,7 @@ def test_a_killed_fit_goes_on(photo, tmp_path):
 def test_the_best_state_is_that_of_the_trained_loss(photo):
     x = tensor_of(photo)
     network = Nif(SMALL)
-    fitting = Fitting(x, network, Schedule(1, 30, 0, 0), loss_of("l1"), None)
+    fitting = Fitting(x[None], network, Schedule(1, 30, 0, 0), loss_of("l1", x.device))
     values = []
     fitting.run(lambda done, value: values.append(value))
     assert fitting.best_loss == min(values)

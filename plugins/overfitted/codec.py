@@ -221,7 +221,7 @@ class NifCodec(OverfittedCodec):
     ) -> tuple[list[bytes], int, Any]:
         model = NifModel(quality, preset, loss)
         same = [network for network in before if network.sizes == model.sizes]
-        network = same[0] if same else model.fitted(x, state, told).cpu()
+        network = same[0] if same else model.fitted(x[None], state, told)[0].cpu()
         return (*nif_files.write(network), network)
 
     def draw(self, chunks: list[bytes], height: int, width: int) -> tuple[Tensor, int]:
@@ -235,7 +235,7 @@ class CoolChicCodec(OverfittedCodec):
     model: ClassVar[type[CoolChicModel]]
     default_loss = "mse"
     fit_pixels = 2**23
-    numbers_a_pixel = 150
+    numbers_a_pixel = 190
 
     @property
     def quality_range(self) -> tuple[float, float]:

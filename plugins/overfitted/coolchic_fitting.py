@@ -29,6 +29,9 @@ CHECK = 50
 PEAK = 1e-2
 """Learning rate of Adam at the start."""
 
+AT_ONCE = 2**22
+"""Pixels of all pictures that are fitted at once on a GPU: ten of 768x512, about 3 GiB."""
+
 Progress = Callable[[int, str], None]
 """Iterations done, and where the fit stands."""
 
@@ -114,7 +117,7 @@ class Fitting:
 
     def take(self, sets: Sequence[Weights]) -> None:
         """Go on with these parameters, every picture's candidates together; none is best yet."""
-        self.stack = Stack(self.cost, sets)
+        self.stack = Stack(self.cost, sets, AT_ONCE)
         self.best = {name: value.detach().clone() for name, value in self.stack.weights.items()}
         self.best_cost = torch.full((len(self.stack),), float("inf"), device=self.x.device)
 
@@ -155,7 +158,7 @@ class Fitting:
         """Rounds of short trainings; the better candidates go on."""
         fresh = [Cost(self.fresh(), self.cost.judge[0]) for _ in range(self.schedule.warmup[0][0])]
         pool = [[candidate.state_dict() for candidate in fresh] for _ in self.x]
-        size = max(1, rows_at_once(self.x) // len(self.x))
+        size = max(1, rows_at_once(self.x, AT_ONCE) // len(self.x))
         for count, iterations in self.schedule.warmup:
             ranked: list[list[tuple[float, Weights]]] = [[] for _ in self.x]
             for first in range(0, count, size):

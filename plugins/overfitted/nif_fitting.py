@@ -1,4 +1,4 @@
-"""Fitting NIF's network to a picture.
+"""Fitting NIF's networks to pictures.
 
 As published: cycles of full-precision training, each with a falling learning rate and from the best
 state of the one before, its weights shaken; then cycles with weights as they will be in the file. A
@@ -9,7 +9,6 @@ truncates).
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,10 +19,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from compressai_gen.losses.loading import Loss, load_loss
 from compressai_gen_plugins.overfitted.nif import Nif, Sizes, features, grid
+from compressai_gen_plugins.overfitted.stack import Stack, Weights
 from compressai_gen_plugins.overfitted.weights import dequantised, quantised
 
 DATA_SCALE = 2.0
@@ -31,6 +30,12 @@ DATA_SCALE = 2.0
 
 PHASES = 2
 """Rows and columns are interleaved so many times: PHASES**2 pictures, a step each."""
+
+
+AT_ONCE = 2**20
+"""Pixels of all interleaved pictures that are fitted at once on a GPU: ten of 384x256, which take
+2 GiB with the smallest networks and 8 with the largest.
+"""
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ FULL = Phase(peak=1e-3, floor=6e-4, warmup=20, decay=1e-4, fading=0.99)
 ROUNDED = Phase(peak=5e-5, floor=2e-5, warmup=5, decay=1e-4, fading=1.0)
 
 Progress = Callable[[int, float], None]
-"""Iterations done, and the mean loss of the last one."""
+"""Iterations done, and the loss of the last one, a mean over the pictures."""
 
 
 def fit(
@@ -103,20 +108,20 @@ def fit(
     seed: int = 0,
     state: Path | None = None,
     progress: Progress | None = None,
-) -> Nif:
-    """A network whose rounded weights draw the picture.
+) -> list[Nif]:
+    """Networks whose rounded weights draw the pictures; on a GPU all are fitted at once.
 
     Args:
-        x: shape (3, H, W) in [0, 1], on the device to use.
-        sizes: of the network.
+        x: shape (B, 3, H, W) in [0, 1], on the device to use.
+        sizes: of the networks.
         schedule: see ``SCHEDULES``.
         loss: name of a registered one.
-        seed: of initial weights and shakes.
+        seed: of initial weights and shakes, the same for every picture.
         state: a file that the state is kept in, from which an interrupted fit goes on.
         progress: called after every iteration.
 
     Returns:
-        in evaluation mode, its weights those of the file.
+        in evaluation mode, their weights those of the file.
 
     Raises:
         UnknownNameError: no such loss.
@@ -125,39 +130,72 @@ def fit(
     """
     with torch.enable_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        fitting = Fitting(x, Nif(sizes).to(x.device), schedule, loss_of(loss), state)
-        fitting.run(progress)
-    return rounded(fitting.network.eval())
+        network = Nif(sizes).to(x.device)
+        fitting = Fitting(x, network, schedule, loss_of(loss, x.device), seed, state)
+        return fitting.run(progress)
 
 
-def loss_of(name: str) -> Loss:
+def loss_of(name: str, device: torch.device) -> Loss:
     """A registered loss, at NIF's scale of data where it has one."""
     loss: Any = load_loss(name)
-    if not isinstance(loss, nn.Module) and "data_scale" in signature(loss).parameters:
-        return partial(loss, data_scale=DATA_SCALE)
-    return loss
+    if isinstance(loss, nn.Module):
+        return loss.to(device)
+    has_scale = "data_scale" in signature(loss).parameters
+    return partial(loss, data_scale=DATA_SCALE) if has_scale else loss
+
+
+class Cost(nn.Module):
+    """What a step minimises.
+
+    Args:
+        network: of one picture.
+        loss: of pictures.
+    """
+
+    def __init__(self, network: Nif, loss: Loss) -> None:
+        super().__init__()
+        self.network, self.judge = network, [loss]  # in a list: its weights are not a fit's
+
+    def forward(self, target: Tensor, position: Tensor, modulation: Tensor) -> tuple[Tensor]:
+        """The loss of a picture (3, h, w), a scalar; the others are the network's inputs."""
+        colours = self.network(position, modulation)
+        x_hat = (colours.T.reshape(target.shape) + 1) / 2
+        return (self.judge[0](x_hat[None], target[None]).mean(),)
 
 
 class Fitting:
-    """One fit, step by step.
+    """Fits of some pictures, step by step.
 
     Args:
-        x, state: as for :func:`fit`.
-        network: fresh.
+        x, seed, state: as for :func:`fit`.
+        network: fresh, where every picture's starts.
         schedule: how long.
         loss: what is minimised.
     """
 
     def __init__(
-        self, x: Tensor, network: Nif, schedule: Schedule, loss: Loss, state: Path | None
+        self,
+        x: Tensor,
+        network: Nif,
+        schedule: Schedule,
+        loss: Loss,
+        seed: int = 0,
+        state: Path | None = None,
     ) -> None:
-        self.network, self.schedule, self.loss, self.state = network, schedule, loss, state
+        self.cost, self.schedule, self.state = Cost(network, loss), schedule, state
+        self.stack = Stack(self.cost, [self.cost.state_dict()] * len(x), AT_ONCE)
+        self.shakes = [torch.Generator().manual_seed(seed) for _ in x]
         self.pieces = list(pieces(x))
-        self.best, self.best_loss = copy.deepcopy(network.state_dict()), float("inf")
+        self.best_loss = torch.full((len(x),), float("inf"), device=x.device)
+        self.best = self.copied()
         self.done = 0
         self.resume()
 
-    def run(self, progress: Progress | None) -> None:
+    def copied(self) -> Weights:
+        """All networks as they are."""
+        return {name: value.detach().clone() for name, value in self.stack.weights.items()}
+
+    def run(self, progress: Progress | None = None) -> list[Nif]:
         """All cycles that are not done yet."""
         schedule = self.schedule
         parts = [(FULL, c, schedule.iterations) for c in range(schedule.cycles)]
@@ -167,49 +205,70 @@ class Fitting:
             if self.done < start + steps:
                 self.cycle(phase, cycle, steps, progress)
             start += steps
+        return [self.network(number) for number in range(len(self.stack))]
+
+    def network(self, number: int) -> Nif:
+        """The network of a picture, with the weights of its file."""
+        network = Nif(self.cost.network.sizes).to(self.best_loss.device)
+        weights = zip(network.parameters(), self.stack.one(number).values(), strict=True)
+        with torch.no_grad():
+            for weight, value in weights:
+                weight.copy_(rounded(value))
+        return network.eval()
 
     def cycle(self, phase: Phase, cycle: int, steps: int, progress: Progress | None) -> None:
         """One cycle, which ends with the best state so far."""
         is_rounded = phase is ROUNDED
         if is_rounded and cycle == 0:
-            self.best_loss = float("inf")  # what counts from now on is the rounded network
+            self.best_loss.fill_(float("inf"))  # what counts from now on is the rounded network
         shares = self.schedule.rounded_cycles if is_rounded else self.schedule.cycles
         if cycle:
-            shake(self.network, cycle / shares, is_rounded)
-        optimizer = torch.optim.AdamW(
-            self.network.parameters(), phase.peak, weight_decay=phase.decay
-        )
+            self.shake(cycle / shares, is_rounded)
+        parameters = self.stack.trained(list(self.stack.weights))
+        optimizer = torch.optim.AdamW(parameters, phase.peak, weight_decay=phase.decay, fused=True)
         for step in range(steps):
             optimizer.param_groups[0]["lr"] = phase.rate(cycle, step, steps)
             value = self.iterate(optimizer, is_rounded)
             self.done += 1
             if progress is not None:
                 progress(self.done, value)
-        self.network.load_state_dict(self.best)
+        self.stack.weights = {name: value.clone() for name, value in self.best.items()}
         self.save()
 
     def iterate(self, optimizer: torch.optim.Optimizer, is_rounded: bool) -> float:
         """A step for every interleaved picture; the mean loss before them."""
-        before, total = copy.deepcopy(self.network.state_dict()), 0.0
-        for position, modulation, target in self.pieces:
-            weights = straight_through(self.network) if is_rounded else {}
-            colours = functional_call(self.network, weights, (position, modulation))
-            x_hat = (colours.T.reshape(target.shape) + 1) / 2
-            value = self.loss(x_hat, target).mean()
-            value.backward()
+        before, total = self.copied(), torch.zeros_like(self.best_loss)
+        for piece in self.pieces:
+            at = {k: each_rounded(v) for k, v in self.stack.weights.items()} if is_rounded else None
+            (value,) = self.stack.differentiate(piece, at=at)  # rounding passes gradients through
             optimizer.step()
-            optimizer.zero_grad()
-            total += float(value.detach()) * target.numel()
-        mean = total / sum(target.numel() for *_, target in self.pieces)
-        if mean < self.best_loss:
-            self.best_loss, self.best = mean, before
-        return mean
+            total += value * piece[0][0].numel()
+        mean = total / sum(target[0].numel() for target, *_ in self.pieces)
+        better = mean < self.best_loss
+        self.best_loss = torch.where(better, mean, self.best_loss)
+        for name, value in before.items():
+            self.best[name][better] = value[better]
+        return float(mean.mean())
+
+    def shake(self, progress: float, is_rounded: bool) -> None:
+        """Shake every network, by its own generator."""
+        for number, generator in enumerate(self.shakes):
+            weights = {
+                name.removeprefix("network."): value
+                for name, value in self.stack.one(number).items()
+            }
+            shake(weights, progress, is_rounded, generator)
 
     def save(self) -> None:
         """Keep the state, written beside the old one and renamed."""
         if self.state is None:
             return
-        content = {"best": self.best, "best_loss": self.best_loss, "done": self.done}
+        content = {
+            "best": self.best,
+            "best_loss": self.best_loss,
+            "done": self.done,
+            "shakes": [generator.get_state() for generator in self.shakes],
+        }
         fresh = self.state.with_name(f".{self.state.name}.new")
         torch.save(content, fresh)
         os.replace(fresh, self.state)
@@ -219,55 +278,55 @@ class Fitting:
         if self.state is None or not self.state.exists():
             return
         content = torch.load(self.state, map_location="cpu", weights_only=True)
-        self.best, self.best_loss, self.done = (
-            content[name] for name in ("best", "best_loss", "done")
-        )
-        self.network.load_state_dict(self.best)
+        device = self.best_loss.device
+        self.best = {name: value.to(device) for name, value in content["best"].items()}
+        self.best_loss, self.done = content["best_loss"].to(device), content["done"]
+        for generator, state in zip(self.shakes, content["shakes"], strict=True):
+            generator.set_state(state)
+        self.stack.weights = {name: value.clone() for name, value in self.best.items()}
 
 
 def pieces(x: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """The interleaved pictures: what the network takes, and the target (1, 3, h, w)."""
-    _, height, width = x.shape
+    """The interleaved pictures (B, 3, h, w), and what the networks take for each, (B, P, C)."""
+    count, _, height, width = x.shape
     positions = grid(height, width, x.device).view(height, width, 2)
     for top in range(min(PHASES, height)):
         for left in range(min(PHASES, width)):
             part = positions[top::PHASES, left::PHASES].reshape(-1, 2)
-            yield (*features(part), x[None, :, top::PHASES, left::PHASES].contiguous())
+            inputs = [values.expand(count, -1, -1) for values in features(part)]
+            yield x[:, :, top::PHASES, left::PHASES].contiguous(), inputs[0], inputs[1]
 
 
 @torch.no_grad()
-def shake(network: Nif, progress: float, is_rounded: bool) -> None:
-    """Add sparse noise to all weights but those of the first layers.
+def shake(weights: Weights, progress: float, is_rounded: bool, generator: torch.Generator) -> None:
+    """Add sparse noise to all matrices but those of the first layers.
 
     Args:
-        network: changed in place.
+        weights: of a network, by name; changed in place.
         progress: of the cycles, in (0, 1).
         is_rounded: less noise.
+        generator: on the CPU.
     """
     if is_rounded:
         kept, size = 0.005, 0.005 * progress
     else:
         kept = 0.125 + (0.7 - 0.125) * progress**0.05
         size = 0.9 + (0.2 - 0.9) * progress**0.2
-    for layer in (*network.layers[1:], *network.modulator[1:]):
-        weight = layer.weight
+    for name, weight in weights.items():
+        _, layer, kind = name.split(".")
+        if kind == "bias" or layer == "0":
+            continue
         reach = size * weight.abs().mean()
-        noise = (2 * torch.rand(weight.shape) - 1).to(weight.device) * reach
-        mask = (torch.rand(weight.shape) < kept).to(weight.device)
+        noise = (2 * torch.rand(weight.shape, generator=generator) - 1).to(weight.device) * reach
+        mask = (torch.rand(weight.shape, generator=generator) < kept).to(weight.device)
         weight += noise * mask / kept
 
 
-def straight_through(network: nn.Module) -> dict[str, Tensor]:
-    """Rounded weights by name, whose gradients reach the real ones."""
-    return {
-        name: weight + (dequantised(*quantised(weight)) - weight).detach()
-        for name, weight in network.named_parameters()
-    }
+def rounded(weight: Tensor) -> Tensor:
+    """A tensor with the weights of the file."""
+    return dequantised(*quantised(weight))
 
 
-@torch.no_grad()
-def rounded(network: Nif) -> Nif:
-    """The network with the weights of the file."""
-    for weight in network.parameters():
-        weight.copy_(dequantised(*quantised(weight)))
-    return network
+def each_rounded(weights: Tensor) -> Tensor:
+    """A tensor of every network, (N, ...)."""
+    return torch.stack([rounded(weight) for weight in weights.detach()])

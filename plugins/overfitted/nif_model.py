@@ -49,17 +49,20 @@ class NifModel(CompressionModel):
         self.network = Nif(self.sizes)
         """Fresh: what every fit starts from, but for its seed."""
 
-    def fitted(self, x: Tensor, state: Path | None = None, progress: Progress | None = None) -> Nif:
-        """The network of one picture (3, H, W) in [0, 1]; see `fit`."""
+    def fitted(
+        self, x: Tensor, state: Path | None = None, progress: Progress | None = None
+    ) -> list[Nif]:
+        """The networks of pictures (B, 3, H, W) in [0, 1]; see `fit`."""
         schedule = SCHEDULES[self.preset]
         return fit(x, self.sizes, schedule, loss=self.loss, state=state, progress=progress)
 
     def compress(self, x: Tensor) -> dict[str, Any]:
         """Pictures (B, 3, H, W) in [0, 1], any size, to ``strings`` (one a picture) and ``shape``.
 
-        It trains, so it works under ``torch.no_grad`` too, and takes its time.
+        It trains, so it works under ``torch.no_grad`` too, and takes its time; on a GPU the
+        pictures of a batch are fitted at once.
         """
-        strings = [joined(nif_files.write(self.fitted(picture))[0]) for picture in x]
+        strings = [joined(nif_files.write(network)[0]) for network in self.fitted(x)]
         return {"strings": [strings], "shape": tuple(x.shape[-2:])}
 
     @torch.no_grad()

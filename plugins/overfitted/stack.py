@@ -17,10 +17,6 @@ from torch.utils._pytree import tree_map
 
 from compressai_gen_plugins.overfitted.blocks import at_once
 
-POSITIONS = 2**22
-"""Pixels of all pictures that are fitted at once elsewhere; ten of 768x512."""
-
-
 Weights = dict[str, Tensor]
 Inputs = tuple[Any, ...]
 """Tensors, or lists of them, with a row for every set."""
@@ -32,10 +28,11 @@ class Stack:
     Args:
         module: says what is computed, ``module(*inputs)``: a tuple of scalars.
         sets: parameters by name, as many as are to be fitted.
+        pixels: of all pictures that are computed at once, where they are.
     """
 
-    def __init__(self, module: nn.Module, sets: Sequence[Weights]) -> None:
-        self.module = module
+    def __init__(self, module: nn.Module, sets: Sequence[Weights], pixels: int) -> None:
+        self.module, self.pixels = module, pixels
         self.weights = {
             name: torch.stack([weights[name].detach() for weights in sets]) for name in sets[0]
         }
@@ -55,25 +52,34 @@ class Stack:
             value.grad = torch.zeros_like(value) if name in names else None
         return [self.weights[name] for name in names]
 
-    def differentiate(self, inputs: Inputs, **options: Any) -> None:
+    def differentiate(
+        self, inputs: Inputs, at: Weights | None = None, **options: Any
+    ) -> tuple[Tensor, ...]:
         """Write the gradients of the first scalar, of every set by itself.
 
         Args:
             inputs: of the module, with a row for every set; the first are the pictures.
+            at: where the gradients are taken, if not at the parameters themselves.
             options: of the module, for all sets.
+
+        Returns:
+            every scalar as a vector over the sets.
         """
+        values = []
         for rows in self.parts(inputs):
             weights = {
-                name: value.detach()[rows].requires_grad_(value.requires_grad)
-                for name, value in self.weights.items()
+                name: value.detach()[rows].requires_grad_(self.weights[name].requires_grad)
+                for name, value in (at or self.weights).items()
             }
             wanted = {name: value for name, value in weights.items() if value.requires_grad}
-            total = self.values(weights, rows_of(inputs, rows), options)[0].sum()
+            scalars = self.values(weights, rows_of(inputs, rows), options)
             found = torch.autograd.grad(
-                total, list(wanted.values()), allow_unused=True, materialize_grads=True
+                scalars[0].sum(), list(wanted.values()), allow_unused=True, materialize_grads=True
             )
             for name, gradient in zip(wanted, found, strict=True):
                 self.weights[name].grad[rows] = gradient  # type: ignore[index]
+            values.append([scalar.detach() for scalar in scalars])
+        return tuple(torch.cat(column) for column in zip(*values, strict=True))
 
     @torch.no_grad()
     def evaluate(self, inputs: Inputs, **options: Any) -> tuple[Tensor, ...]:
@@ -96,14 +102,14 @@ class Stack:
 
     def parts(self, inputs: Inputs) -> Iterator[slice]:
         """Rows that are computed at once."""
-        size = rows_at_once(inputs[0])
+        size = rows_at_once(inputs[0], self.pixels)
         for first in range(0, len(inputs[0]), size):
             yield slice(first, first + size)
 
 
-def rows_at_once(x: Tensor) -> int:
+def rows_at_once(x: Tensor, pixels: int) -> int:
     """How many fits of pictures (..., H, W) are computed at once."""
-    return max(1, POSITIONS // (x.shape[-2] * x.shape[-1])) if at_once(x.device) else 1
+    return max(1, pixels // (x.shape[-2] * x.shape[-1])) if at_once(x.device) else 1
 
 
 def rows_of(tensors: Any, rows: slice | int) -> Any:
