@@ -103,7 +103,7 @@ class Fitting:
         progress: Progress | None = None,
     ) -> None:
         self.x, self.schedule, self.state, self.progress = x, schedule, state, progress
-        self.version, self.seed = version, seed
+        self.version = version
         self.multipliers = torch.tensor(multipliers, device=x.device)
         self.cost = Cost(self.fresh(), loss)
         self.noise = [torch.Generator(x.device).manual_seed(seed) for _ in x]
