@@ -270,7 +270,7 @@ def test_the_best_state_is_kept_and_lambda_follows_the_loss(photo):
     fitting.train(Stage(120, 1))
     assert fitting.best_cost == min(seen)
     assert float(check()) == pytest.approx(float(min(seen)), rel=1e-5)
-    for name, low, high in (("log-cosh", 0.4, 0.5), ("l1", 0.5, 30.0)):
+    for name, low, high in (("log-cosh", 0.4, 0.5), ("l1", 1.0, 30.0)):
         other = fitting_of(x, name)
         other.warm_up()
         assert low < float(other.multipliers) / 1e-3 < high

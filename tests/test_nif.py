@@ -33,16 +33,9 @@ from compressai_gen_plugins.overfitted.nif import (
     sizes_at,
     weight_count,
 )
-from compressai_gen_plugins.overfitted.nif_fitting import (
-    FULL,
-    SCHEDULES,
-    Fitting,
-    Schedule,
-    loss_of,
-    pieces,
-    shake,
-)
+from compressai_gen_plugins.overfitted.nif_fitting import Fitting, loss_of, pieces, shake
 from compressai_gen_plugins.overfitted.nif_fitting import fit as fit_all
+from compressai_gen_plugins.overfitted.nif_schedules import FULL, SCHEDULES, Schedule
 
 SMALL = Sizes((16, 8), (8,))
 QUICK = Schedule(2, 8, 1, 4)

@@ -118,7 +118,7 @@ class Fitting:
     def take(self, sets: Sequence[Weights]) -> None:
         """Go on with these parameters, every picture's candidates together; none is best yet."""
         self.stack = Stack(self.cost, sets, AT_ONCE)
-        self.best = {name: value.detach().clone() for name, value in self.stack.weights.items()}
+        self.best = self.stack.copied()
         self.best_cost = torch.full((len(self.stack),), float("inf"), device=self.x.device)
 
     @property

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from compressai_gen.losses.loading import Loss, load_loss
 from compressai_gen_plugins.overfitted.nif import Nif, Sizes, features, grid
+from compressai_gen_plugins.overfitted.nif_schedules import FULL, ROUNDED, Phase, Schedule
 from compressai_gen_plugins.overfitted.stack import Stack, Weights
 from compressai_gen_plugins.overfitted.weights import dequantised, quantised
 
@@ -37,63 +37,6 @@ AT_ONCE = 2**20
 2 GiB with the smallest networks and 8 with the largest.
 """
 
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long, and how fast.
-
-    Attributes:
-        cycles, iterations: of full-precision training.
-        rounded_cycles, rounded_iterations: with rounded weights.
-    """
-
-    cycles: int
-    iterations: int
-    rounded_cycles: int
-    rounded_iterations: int
-
-    @property
-    def total(self) -> int:
-        """Iterations in all."""
-        return self.cycles * self.iterations + self.rounded_cycles * self.rounded_iterations
-
-
-SCHEDULES = {
-    "draft": Schedule(2, 50, 1, 20),
-    "fast": Schedule(4, 150, 2, 40),
-    "medium": Schedule(7, 150, 3, 40),
-    "slow": Schedule(10, 150, 5, 40),
-}
-"""By preset; "slow" is the published one."""
-
-
-@dataclass(frozen=True)
-class Phase:
-    """The learning rate of one cycle: linear warm-up, then linear fall.
-
-    Attributes:
-        peak, floor: of the learning rate.
-        warmup: iterations.
-        decay: of the weights.
-        fading: the peak of a cycle over that of the one before.
-    """
-
-    peak: float
-    floor: float
-    warmup: int
-    decay: float
-    fading: float
-
-    def rate(self, cycle: int, step: int, steps: int) -> float:
-        """At an iteration of a cycle."""
-        peak = self.peak * self.fading**cycle
-        if step < self.warmup:
-            return self.floor + (peak - self.floor) * step / max(1, self.warmup - 1)
-        return self.floor + (peak - self.floor) * (1 - step / steps)
-
-
-FULL = Phase(peak=1e-3, floor=6e-4, warmup=20, decay=1e-4, fading=0.99)
-ROUNDED = Phase(peak=5e-5, floor=2e-5, warmup=5, decay=1e-4, fading=1.0)
 
 Progress = Callable[[int, float], None]
 """Iterations done, and the loss of the last one, a mean over the pictures."""
@@ -114,7 +57,7 @@ def fit(
     Args:
         x: shape (B, 3, H, W) in [0, 1], on the device to use.
         sizes: of the networks.
-        schedule: see ``SCHEDULES``.
+        schedule: see ``SCHEDULES`` of `nif_schedules`.
         loss: name of a registered one.
         seed: of initial weights and shakes, the same for every picture.
         state: a file that the state is kept in, from which an interrupted fit goes on.
@@ -187,13 +130,9 @@ class Fitting:
         self.shakes = [torch.Generator().manual_seed(seed) for _ in x]
         self.pieces = list(pieces(x))
         self.best_loss = torch.full((len(x),), float("inf"), device=x.device)
-        self.best = self.copied()
+        self.best = self.stack.copied()
         self.done = 0
         self.resume()
-
-    def copied(self) -> Weights:
-        """All networks as they are."""
-        return {name: value.detach().clone() for name, value in self.stack.weights.items()}
 
     def run(self, progress: Progress | None = None) -> list[Nif]:
         """All cycles that are not done yet."""
@@ -237,7 +176,7 @@ class Fitting:
 
     def iterate(self, optimizer: torch.optim.Optimizer, is_rounded: bool) -> float:
         """A step for every interleaved picture; the mean loss before them."""
-        before, total = self.copied(), torch.zeros_like(self.best_loss)
+        before, total = self.stack.copied(), torch.zeros_like(self.best_loss)
         for piece in self.pieces:
             at = {k: each_rounded(v) for k, v in self.stack.weights.items()} if is_rounded else None
             (value,) = self.stack.differentiate(piece, at=at)  # rounding passes gradients through

@@ -14,7 +14,8 @@ from compressai_gen.errors import OptionError, UnknownNameError
 from compressai_gen_plugins.overfitted import nif_files
 from compressai_gen_plugins.overfitted.chunks import joined, parted
 from compressai_gen_plugins.overfitted.nif import Nif, sizes_at
-from compressai_gen_plugins.overfitted.nif_fitting import SCHEDULES, Progress, fit
+from compressai_gen_plugins.overfitted.nif_fitting import Progress, fit
+from compressai_gen_plugins.overfitted.nif_schedules import SCHEDULES
 
 DEFAULT_QUALITY = 2
 DEFAULT_PRESET = "fast"

@@ -45,6 +45,10 @@ class Stack:
         """A set of parameters."""
         return {name: value[number] for name, value in self.weights.items()}
 
+    def copied(self) -> Weights:
+        """All parameters as they are."""
+        return {name: value.detach().clone() for name, value in self.weights.items()}
+
     def trained(self, names: Sequence[str]) -> list[Tensor]:
         """These parameters, to be given to an optimiser: they get gradients, the others none."""
         for name, value in self.weights.items():
