@@ -113,6 +113,20 @@ def test_the_autoencoder_learns_the_teachers_latents():
     assert all(p.grad is None for p in task.teacher.parameters())
 
 
+def test_latents_are_used_again_over_the_next_steps():
+    task = NoiseTask(small_unet(), small_vae(), draws=8, gamma=5.0)
+    first, second = torch.rand(2, 1, 3, 64, 64)
+    own, other = (encode(task.vae, x) for x in (first, second))
+    assert torch.allclose(task.latents(first), own.expand(8, -1, -1, -1), atol=1e-5)
+    torch.manual_seed(0)
+    z = task.latents(second)
+    assert torch.allclose(z[:1], other, atol=1e-5)
+    is_first, is_second = ((z - known).abs().amax((1, 2, 3)) < 1e-5 for known in (own, other))
+    assert is_first.any()
+    assert is_second[1:].any()
+    assert (is_first | is_second).all()
+
+
 def test_the_unet_learns_the_noise():
     torch.manual_seed(0)
     task = NoiseTask(small_unet(), small_vae(), draws=2, gamma=5.0)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DDIMScheduler, DiffusionPipeline
 from small_diffeic import CODEC, small_unet, small_vae, steering
 from small_diffeic import photos as photos
 from small_models import picture
@@ -17,6 +17,7 @@ from compressai_gen.errors import CheckpointError, OptionError
 from compressai_gen.losses.loading import load_loss
 from compressai_gen.models.lfgcm import Lfgcm
 from compressai_gen_plugins.diffeic.recipe import DIFFEIC
+from compressai_gen_plugins.diffeic.runs import start
 from compressai_gen_plugins.diffeic.tasks import DiffEICTask, RefineTask, Trained
 from diffusers_codec import DiffEICControlModel
 from diffusers_codec.models.autoencoders import encode
@@ -101,13 +102,48 @@ def test_the_refinement_starts_from_a_run(photos, prior, tmp_path):
         loss_weight=1e-4,
         **{k: v for k, v in QUICK.items() if k != "arguments"},
     )
-    assert json.loads((folder / "model_index.json").read_text())["_class_name"] == "DiffEICPipeline"
+    index = json.loads((folder / "model_index.json").read_text())
+    assert index["_class_name"] == "DiffEICPipeline"
+    assert index["start"] == 0.3
+    assert index["scheduler"][1] == "DDIMScheduler"
+    assert start(DIFFEIC.presets["small"], small_unet(), str(folder)).training
+    assert json.loads((first / "model_index.json").read_text())["start"] == 1.0
     assert main(["train", "diffeic", "--data", str(photos), "--out", str(tmp_path / "c")]) == 1
+
+
+def test_the_control_module_alone(photos, prior, tmp_path):
+    """The files stay as they are."""
+    first = DIFFEIC.train(photos, tmp_path / "a", prior=prior, **QUICK)
+    options = {k: v for k, v in QUICK.items() if k != "arguments"}
+    options |= {"preset": "small-refine", "loss": "mse", "prior": prior, "control_only": True}
+    second = DIFFEIC.train(photos, tmp_path / "b", init=str(first), **options)
+    a, b = (DiffusionPipeline.from_pretrained(folder) for folder in (first, second))
+    assert a.codec.config.fingerprint == b.codec.config.fingerprint
+    for old, new in zip(a.codec.parameters(), b.codec.parameters(), strict=True):
+        assert torch.equal(old, new)
+    assert not torch.equal(a.control.middle_conv.weight, b.control.middle_conv.weight)
+
+
+def test_half_precision_is_half_the_size(photos, prior, tmp_path):
+    pictures, sizes, names = [], [], []
+    for half in (False, True):  # the second time there is nothing left to train
+        folder = DIFFEIC.train(photos, tmp_path, prior=prior, half=half, **QUICK)
+        pipe = DiffusionPipeline.from_pretrained(folder)
+        pipe.set_progress_bar_config(disable=True)
+        assert pipe.unet.dtype == pipe.control.dtype == torch.float32
+        file = pipe.compress(picture(72, 100))
+        pictures.append(pipe.decompress(file, num_inference_steps=2, output_type="pt"))
+        sizes.append({f.parent.name: f.stat().st_size for f in folder.rglob("*.safetensors")})
+        names.append(pipe.codec.config.fingerprint)
+    assert all(sizes[1][part] < 0.55 * sizes[0][part] for part in ("vae", "unet", "control"))
+    assert sizes[1]["codec"] < 0.8 * sizes[0]["codec"]  # most of so small a one are tables
+    assert names[0] == names[1]  # of the integers
+    assert 0 < (pictures[0] - pictures[1]).abs().max() < 0.02
 
 
 def test_without_the_space_alignment_the_rate_collapses():
     """Fig. 11, in small: nothing else asks the codec to say anything."""
-    with_it = learn(make(multiplier=0.1), 80, 2e-3)
+    with_it = learn(make(multiplier=0.1), 120, 2e-3)
     without = learn(make(multiplier=0.1, alignment=0.0), 80, 2e-3)
     assert with_it[-1]["alignment"] < 0.05 * with_it[0]["alignment"]
     assert without[-1]["alignment"] > 0.5 * without[0]["alignment"]
@@ -142,6 +178,24 @@ def test_the_refinement_improves_the_picture():
     rows = learn(task, 40, 1e-2)
     first, last = (sum(r["squared error"] for r in part) / 5 for part in (rows[:5], rows[-5:]))
     assert last < 0.9 * first
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_unrolled_steps_are_those_of_ddim(kind, monkeypatch):
+    scheduler = DDIMScheduler.from_config(
+        default_scheduler().config, prediction_type=kind, set_alpha_to_one=False
+    )
+    task = make(RefineTask, loss=load_loss("mse"), loss_weight=0.0, steps=2, start=0.3)
+    monkeypatch.setattr(task, "scheduler", scheduler)
+    monkeypatch.setattr(task, "predict", lambda noisy, time, z_c: noisy.sin())
+    scheduler.set_timesteps(4)  # 750, 500, 250, 0
+    z, noise = torch.randn(2, 1, 4, 8, 8)
+    stock = scheduler.add_noise(z, noise, torch.tensor([500]))
+    for time in (500, 250):
+        stock = scheduler.step(stock.sin(), time, stock).prev_sample
+        z, noise = task.separated(z, noise, torch.tensor([time]), z)
+    ours = scheduler.add_noise(z, noise, torch.tensor([0]))
+    assert torch.allclose(ours, stock, atol=1e-5)
 
 
 def test_v_prediction_has_another_target():

@@ -52,6 +52,15 @@ def test_it_is_small_enough_to_ship():
     assert sum(f.stat().st_size for f in entry.folder.iterdir()) < 12e6
 
 
+def test_it_loads_as_a_component_without_a_warning(caplog):
+    """Its float entropy networks are made from the integers, so none is missing."""
+    from diffusers_codec import CompressionModelComponent
+
+    (entry,) = [e for e in known() if e.embedded and e.architecture == "cheng2020-anchor-vbr"]
+    CompressionModelComponent.from_pretrained(entry.folder)
+    assert not caplog.records
+
+
 def test_files_grow_and_pictures_improve_with_quality(photo, files):
     sizes = [len(files[q]) for q in QUALITIES]
     quality = [psnr(photo, codec_for(files[q]).decompress(files[q])) for q in QUALITIES]

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from data import shared_data
+from hub_cache import write_hub_cache
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
@@ -16,6 +18,19 @@ def test_there_are_notebooks():
     assert wanted <= {n.stem for n in NOTEBOOKS}
 
 
+@pytest.fixture
+def hub(tmp_path_factory, monkeypatch):
+    """Offline, with TAESD in the Hub's cache where this machine has it."""
+    home = tmp_path_factory.mktemp("hub")
+    monkeypatch.setenv("HF_HOME", str(home))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    photos = shared_data()
+    if photos is not None and (photos / "weights" / "taesd").is_dir():
+        write_hub_cache(photos / "weights" / "taesd", home, "madebyollin/taesd")
+
+
+@pytest.mark.usefixtures("hub")
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)
 def test_notebook_runs(notebook, tmp_path):
     content = nbformat.read(notebook, as_version=4)

@@ -85,8 +85,8 @@ def diffeic_lfgcm(
         return model
     if pretrained:
         raise CheckpointError(
-            "no trained diffeic-lfgcm ships with the package: fetch lc.ckpt from the links of "
-            "huai-chang/DiffEIC, run `cgen convert diffeic lc.ckpt --sd FOLDER --out DIR` and pass "
-            "checkpoint=DIR/codec"
+            "the released diffeic-lfgcm do not ship with the package: fetch lc.ckpt from the links "
+            "of huai-chang/DiffEIC, run `cgen convert diffeic lc.ckpt --sd FOLDER --out DIR` and "
+            "pass checkpoint=DIR/codec"
         )
     return Lfgcm(**kwargs)

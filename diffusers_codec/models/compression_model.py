@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -222,7 +223,13 @@ class CompressionModelComponent(ModelMixin, ConfigMixin):  # type: ignore[misc] 
 
         Float entropy networks that are stored as integers alone are made from these.
         """
-        loaded, missing, *others = super()._load_pretrained_model(model, *args, **options)
+        log = logging.getLogger("diffusers.models.modeling_utils")
+        level = log.level
+        log.setLevel(logging.ERROR)
+        try:
+            loaded, missing, *others = super()._load_pretrained_model(model, *args, **options)
+        finally:
+            log.setLevel(level)
         left_out = stored_as_integers(loaded.model).intersection(missing)
         if left_out:
             restore(loaded.model, left_out)

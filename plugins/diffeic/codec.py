@@ -85,7 +85,7 @@ class DiffEICCodec:
         output_type: str = "pil",
         max_pixels: int = MAX_PIXELS,
         steps: int | None = None,
-        start: float = 1.0,
+        start: float | None = None,
         scheduler: str | None = None,
         tile: int | None = None,
     ) -> Any:
@@ -94,7 +94,7 @@ class DiffEICCodec:
         Args:
             data, output_type, max_pixels: as for `compressai_gen.Codec`.
             steps: passes of the UNet; 0 for none; None for the sender's wish, or else 50.
-            start: below 1 from the noised content variable.
+            start: below 1 from the noised content variable; None for the checkpoint's own.
             scheduler: name of a stock one, instead of the pipeline's own.
             tile: side of overlapping tiles in pixels, for pictures larger than memory.
 

@@ -30,6 +30,7 @@ def register_zoo_models(register: RegisterZooModel) -> None:
         "compressai_gen.models.lfgcm_zoo:diffeic_lfgcm",
         architecture="compressai_gen.models.lfgcm:Lfgcm",
         qualities=(1, 5),
+        checkpoint="compressai_gen_plugins.diffeic:checkpoint",
         help="picture and latent of a VAE to DiffEIC's content variable",
     )
 
@@ -88,6 +89,8 @@ def register_recipes(register: RegisterRecipe) -> None:
             option("control_ratio", float, 0.2, "widths of the control module over the UNet's"),
             option("unrolled", int, 2, "steps of the presets for refinement"),
             option("start", float, 0.3, "share of the time steps that these cover"),
+            option("control_only", bool, False, "leave the compression module as it is"),
+            option("half", bool, False, "save in half precision"),
         ),
         help="compression module and control module on a frozen prior",
     )
@@ -101,7 +104,7 @@ def register_codecs(register: RegisterCodec) -> None:
         "compressai_gen_plugins.diffeic.codec:DiffEICCodec",
         options=(
             Option("steps", int, 50, "passes of the diffusion model; 0: none", 0, 1000),
-            Option("start", float, 1.0, "share of the noise to start from", 0, 1, DECODING),
+            Option("start", float, None, "share of the noise to start from", 0, 1, DECODING),
             Option("scheduler", str, None, f"one of {names}", verbs=DECODING),
             Option(
                 "tile", int, None, "side of tiles, pixels, to save memory", 256, 65536, DECODING

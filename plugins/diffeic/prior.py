@@ -38,7 +38,7 @@ class PriorRecipe(Recipe):
         unet_crop: side of the UNet's crops, pixels: its attention should see maps nearly as large
             as those of whole pictures.
         unet_batch: crops a step and process of the UNet.
-        draws: noise levels a crop of the UNet.
+        draws: latents a step for each crop of the UNet, its own and earlier ones.
         gamma: bound of the signal-to-noise ratio in the weights of noise levels.
         stage: "vae", "unet" or "both".
         half: save in half precision.
@@ -145,6 +145,9 @@ _SMALL = PriorRecipe(
     },
     autoencoder="AutoencoderTiny",
     batch_size=4,
+    unet_batch=1,
+    unet_crop=256,
+    draws=16,
     learning_rate=1e-3,
     muon=2e-3,
     decay=0.7,

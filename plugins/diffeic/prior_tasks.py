@@ -14,6 +14,9 @@ from compressai_gen.training.loop import Losses, Task
 from diffusers_codec.models.autoencoders import decode, encode
 from diffusers_codec.pipelines.diffeic import default_scheduler
 
+RECENT = 512
+"""Latents that are kept to be used again."""
+
 
 def no_prompt(unet: Any) -> Tensor:
     """What the UNet's cross-attention sees at all times: one token of zeros, (1, 1, context)."""
@@ -72,13 +75,14 @@ class NoiseTask(Task):
     ``w_t = min(SNR, gamma) / SNR`` (Hang et al. 2023, equation 5 for eps): the last traces of noise
     are the hardest to tell from texture, and without it most of a small network goes into them.
 
-    A latent is used several times, each time with other noise at another level. The levels of a
-    batch are evenly spaced from a random start, each by itself uniform.
+    A latent is used several times, each time with other noise at another level, over the next
+    steps: to encode a crop costs more than to denoise its latent. The levels of a batch are evenly
+    spaced from a random start, each by itself uniform.
 
     Args:
         unet: a `UNet2DConditionModel`, which is trained.
         vae: of either class; gives the latents; frozen.
-        draws: noise levels a latent.
+        draws: latents a step for each crop: its own, and earlier ones at random.
         gamma: bound of the signal-to-noise ratio; infinite for equal weights.
     """
 
@@ -90,13 +94,13 @@ class NoiseTask(Task):
         super().__init__("prior, noise", unet)
         self.vae = vae.requires_grad_(False).eval()
         self.draws, self.gamma = draws, gamma
+        self.recent: Tensor | None = None
         self.register_buffer("alphas", default_scheduler().alphas_cumprod, persistent=False)
         self.register_buffer("prompt", no_prompt(unet), persistent=False)
 
     def forward(self, x: Tensor) -> Losses:
         """Losses of images (B, 3, H, W)."""
-        with torch.no_grad():
-            z = encode(self.vae, x).repeat_interleave(self.draws, 0)
+        z = self.latents(x)
         time = self.times(len(z), x.device)
         alpha = self.alphas[time][:, None, None, None]
         noise = torch.randn_like(z)
@@ -105,6 +109,14 @@ class NoiseTask(Task):
         error = (predicted.float() - noise).square().mean((1, 2, 3))
         loss = self.weights(time) * error
         return Losses(loss.mean(), {"loss": loss, "noise error": error})
+
+    @torch.no_grad()
+    def latents(self, x: Tensor) -> Tensor:
+        """The latents of crops (B, 3, H, W) and of earlier ones, (draws * B, C, H/8, W/8)."""
+        z = encode(self.vae, in_fast_order(x))
+        self.recent = z if self.recent is None else torch.cat((z, self.recent))[:RECENT]
+        others = torch.randint(len(self.recent), ((self.draws - 1) * len(z),), device=x.device)
+        return torch.cat((z, self.recent[others]))
 
     def times(self, count: int, device: torch.device) -> Tensor:
         """Time steps of a batch, (count,), whole numbers from 0 to T - 1."""

@@ -30,7 +30,9 @@ class DiffEICRecipe(Recipe):
         loss: a registered loss of the refinement's pictures.
         loss_weight: its weight.
         unrolled: steps of the refinement.
-        start: share of the time steps that they cover.
+        start: share of the time steps that they cover, and from which the pipeline samples.
+        control_only: leave the compression module, so the files, as they are.
+        half: save in half precision.
     """
 
     prior: str | None = None
@@ -43,6 +45,8 @@ class DiffEICRecipe(Recipe):
     loss_weight: float = 0.5
     unrolled: int = 2
     start: float = 0.3
+    control_only: bool = False
+    half: bool = False
 
     def check(self) -> None:
         super().check()
@@ -77,7 +81,6 @@ _SMALL = DiffEICRecipe(
     batch_size=4,
     crop=256,
     learning_rate=1e-3,
-    muon=1e-3,
     decay=0.7,
     control_ratio=0.4,
     minutes=120,
@@ -86,7 +89,7 @@ _SMALL = DiffEICRecipe(
 DIFFEIC = DiffEICRecipes(
     {
         "small": _SMALL,
-        "small-refine": _SMALL.replace(refine=True, learning_rate=2e-4, muon=3e-4, minutes=30),
+        "small-refine": _SMALL.replace(refine=True, learning_rate=3e-4, minutes=60),
         "paper": _PAPER,
         "paper-rate": _PAPER.replace(learning_rate=2e-5, minutes=5 * 24 * 60),
         "refine": _PAPER.replace(refine=True, learning_rate=2e-5, crop=256, minutes=2 * 24 * 60),

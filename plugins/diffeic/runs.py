@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 IDENTITY = ("arguments", "prior", "control_ratio", "refine")
 """Fields that a run cannot change on its way."""
 
+SPREAD = 20
+"""Factor of the last weights before a fresh latent, which rounding would else make all zeros."""
+
+SHARD = "10MB"
+"""Largest file of a checkpoint in half precision: it is to travel with a package."""
+
 
 class DiffEICRecipes(Recipes["DiffEICRecipe"]):
     """The trainings of compression module and control module; the result is the pipeline in
@@ -27,6 +33,7 @@ class DiffEICRecipes(Recipes["DiffEICRecipe"]):
         recipe = run.recipe
         prior = open_prior(str(recipe.prior))
         trained = start(recipe, prior["unet"], run.init)
+        trained.codec.requires_grad_(not recipe.control_only)
         task = make_task(recipe, trained, prior)
         trainer = run.trainer(task)
         if trainer.accelerator.is_main_process:
@@ -35,7 +42,7 @@ class DiffEICRecipes(Recipes["DiffEICRecipe"]):
         folder = run.out / "checkpoint"
         if trainer.accelerator.is_main_process:
             task.injection.detach()
-            save(trained, prior, folder)
+            save(pipeline_of(trained, prior, recipe), folder, recipe.half)
         trainer.accelerator.wait_for_everyone()
         return folder
 
@@ -71,14 +78,21 @@ def start(recipe: DiffEICRecipe, unet: Any, init: str | None) -> Trained:
     Raises:
         CheckpointError: if ``init`` has none.
     """
+    import torch
+
     from compressai_gen.models.lfgcm import Lfgcm
     from compressai_gen_plugins.diffeic.tasks import Trained
     from diffusers_codec.models.compression_model import CompressionModelComponent
     from diffusers_codec.models.diffeic_control import DiffEICControlModel
 
     if init is None:
-        control = DiffEICControlModel.from_unet(unet, recipe.control_ratio)
-        return Trained(Lfgcm(**recipe.arguments), control)
+        codec, control = (
+            Lfgcm(**recipe.arguments),
+            DiffEICControlModel.from_unet(unet, recipe.control_ratio),
+        )
+        with torch.no_grad():
+            codec.g_a.conv_out.weight.mul_(SPREAD)
+        return Trained(codec, control)
     try:
         component = CompressionModelComponent.from_pretrained(init, subfolder="codec")
         control = DiffEICControlModel.from_pretrained(init, subfolder="control")
@@ -87,7 +101,7 @@ def start(recipe: DiffEICRecipe, unet: Any, init: str | None) -> Trained:
         raise CheckpointError(f"no DiffEIC pipeline in {init}: {reason}") from None
     component.model.add_module("portable", None)  # its integers describe the old weights
     control.register_to_config(saved_fingerprint=None)
-    return Trained(component.model, control)
+    return Trained(component.model, control).train()  # loaded for use, where nothing is noised
 
 
 def make_task(recipe: DiffEICRecipe, trained: Trained, prior: Mapping[str, Any]) -> DiffEICTask:
@@ -113,18 +127,41 @@ def make_task(recipe: DiffEICRecipe, trained: Trained, prior: Mapping[str, Any])
     )
 
 
-def save(trained: Trained, prior: Mapping[str, Any], folder: Path) -> None:
-    """Export the entropy path and write the pipeline."""
+def pipeline_of(trained: Trained, prior: Mapping[str, Any], recipe: DiffEICRecipe) -> Any:
+    """The pipeline of all parts, its entropy path in fixed point; it samples as it was refined."""
+    from diffusers import DDIMScheduler
+
     from diffusers_codec.models.compression_model import CompressionModelComponent
     from diffusers_codec.pipelines.diffeic import DiffEICPipeline
 
     codec, control = trained.codec.cpu().eval(), trained.control.cpu().eval()
     codec.export()
-    pipeline = DiffEICPipeline(
+    scheduler = prior["scheduler"]
+    if recipe.refine:
+        scheduler = DDIMScheduler.from_config(scheduler.config, clip_sample=False)
+    return DiffEICPipeline(
         prior["vae"].cpu(),
         prior["unet"].cpu(),
         control,
         CompressionModelComponent.from_compressai(codec),
-        prior["scheduler"],
+        scheduler,
+        start=recipe.start if recipe.refine else 1.0,
     )
-    pipeline.save_pretrained(folder)
+
+
+def save(pipeline: Any, folder: Path, half: bool) -> None:
+    """Write the pipeline, by request in half precision: then its codec holds integers once."""
+    import torch
+
+    from compressai_gen.checkpoints import constructor_arguments, save_model
+    from compressai_gen_plugins.diffeic.plugin import ARCHITECTURE
+
+    if not half:
+        pipeline.save_pretrained(folder)
+    else:
+        pipeline.to(torch.float16).save_pretrained(folder, max_shard_size=SHARD)
+        model = pipeline.codec.model
+        arguments = constructor_arguments(model)
+        save_model(
+            model, folder / "codec", architecture=ARCHITECTURE, arguments=arguments, half=True
+        )

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from compressai_gen.losses.loading import Loss
 from compressai_gen.losses.moved import judged
 from compressai_gen.losses.rate_distortion import bits_per_pixel, mse
+from compressai_gen.models.latents import in_fast_order
 from compressai_gen.models.lfgcm import Lfgcm
 from compressai_gen.training.loop import Losses, Task
 from diffusers_codec.models.autoencoders import decode, encode
 from diffusers_codec.models.diffeic_control import DiffEICControlModel
 from diffusers_codec.models.injection import Injection
-from diffusers_codec.pipelines.diffeic.sampling import spaced
 
 
 class Trained(nn.Module):
@@ -24,6 +24,10 @@ class Trained(nn.Module):
     def __init__(self, codec: Lfgcm, control: DiffEICControlModel) -> None:
         super().__init__()
         self.codec, self.control = codec, control
+
+    def learns_to_code(self) -> bool:
+        """Whether the compression module is trained, and not the control module alone."""
+        return next(self.codec.parameters()).requires_grad
 
     def aux_loss(self) -> Tensor:
         """The loss of the entropy bottleneck's quantiles."""
@@ -68,8 +72,9 @@ class DiffEICTask(Task):
     def forward(self, x: Tensor) -> Losses:
         """Losses of images (B, 3, H, W)."""
         with torch.no_grad():
-            z_0 = encode(self.vae, x)
-        out = self.model.codec(x, z_0)
+            z_0 = encode(self.vae, in_fast_order(x))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.model.learns_to_code()):
+            out = self.model.codec(x, z_0)
         missed = squared(out["z_c"] - z_0)
         rate = bits_per_pixel(out["likelihoods"], x)
         columns = {"bits_per_pixel": rate, "alignment": missed}
@@ -81,6 +86,8 @@ class DiffEICTask(Task):
 
     def picture_loss(self, x: Tensor, z_0: Tensor, z_c: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """What else is minimised, and its parts for the log, each of shape (B,)."""
+        if self.noise == 0:
+            return z_0.new_zeros(len(x)), {}
         time = torch.randint(len(self.alphas), (len(x),), device=x.device)
         noise = torch.randn_like(z_0)
         alpha = self.alphas[time][:, None, None, None]
@@ -111,14 +118,17 @@ class RefineTask(DiffEICTask):
 
     Zhang et al., "RDEIC: Accelerating Diffusion-Based Extreme Image Compression with Relay Residual
     Diffusion", TCSVT 2025 (arXiv 2410.02640): ``||x - x_hat||^2 + 0.5 LPIPS`` in the place of the
-    noise estimation, with x_hat decoded from z_c, noised to a share of the time steps, by a fixed
-    number of deterministic steps. (Its relay residual, another training noise, is not taken over.)
+    noise estimation, with x_hat decoded from z_c, noised to a share of the time steps, by a few
+    deterministic steps. (Its relay residual, another training noise, is not taken over.)
+
+    RDEIC fixes the times of its steps, so a decoder has to take as many. Here they are spread
+    evenly below a random time for each picture, so that any number of steps has been learned.
 
     Args:
         loss: of pictures, added with ``loss_weight`` to the mean square in [-1, 1].
         loss_weight: as above.
         steps: that are unrolled.
-        start: share of the time steps.
+        start: share of the time steps below which they begin.
         trained, vae, unet, scheduler, options: as in :class:`DiffEICTask`.
     """
 
@@ -137,22 +147,34 @@ class RefineTask(DiffEICTask):
     ) -> None:
         super().__init__(trained, vae, unet, scheduler, **options)
         self.name, self.loss, self.loss_weight = "diffeic, refinement", loss, loss_weight
-        from diffusers import DDIMScheduler
-
-        config = {**scheduler.config, "clip_sample": False, "timestep_spacing": "linspace"}
         self.steps, self.start = steps, start
-        self.sampler: Any = DDIMScheduler.from_config(config)
 
     def picture_loss(self, x: Tensor, z_0: Tensor, z_c: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        timesteps = spaced(self.sampler, self.steps, self.start, x.device)
-        latents = self.sampler.add_noise(z_c, torch.randn_like(z_c), timesteps[:1])
-        for time in timesteps:
-            predicted = self.predict(latents, time.expand(len(x)), z_c)
-            latents = self.sampler.step(predicted, time, latents).prev_sample
-        x_hat = decode(self.vae, latents)
+        first = self.start * len(self.alphas) * torch.rand(len(x), device=x.device)
+        z, noise = z_c, torch.randn_like(z_c)
+        for number in range(self.steps):
+            time = (first * (1 - number / self.steps)).long()
+            z, noise = self.separated(z, noise, time, z_c)
+        x_hat = decode(self.vae, z)
         distance, error = judged(self.loss, x_hat, x), mse(x_hat, x)
         loss = 4 * error / 255**2 + self.loss_weight * distance
         return loss, {"distance": distance, "squared error": error}
+
+    def separated(
+        self, z: Tensor, noise: Tensor, time: Tensor, z_c: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What the steered UNet takes for latent and noise in the sum of both at some times (B,).
+
+        Song et al., "Denoising Diffusion Implicit Models" (arXiv 2010.02502), equation 12 without
+        new noise, is this again and again.
+        """
+        alpha = self.alphas[time][:, None, None, None]
+        signal, spread = alpha.sqrt(), (1 - alpha).sqrt()
+        noisy = signal * z + spread * noise
+        predicted = self.predict(noisy, time, z_c)
+        if self.scheduler.config.prediction_type == "v_prediction":
+            return signal * noisy - spread * predicted, spread * noisy + signal * predicted
+        return (noisy - spread * predicted) / signal, predicted
 
 
 def squared(difference: Tensor) -> Tensor:

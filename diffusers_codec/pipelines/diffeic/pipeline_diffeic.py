@@ -67,6 +67,8 @@ class DiffEICPipeline(PublishedPipeline):
         control: the control module made for that UNet; it holds the empty prompt's embedding.
         codec: an LFGCM (``diffeic-lfgcm``).
         scheduler: `sampling.default_scheduler()`, the paper's, or another stock one.
+        start: where sampling starts unless the caller says: 1 for pure noise, as the released
+            checkpoints; below 1 for checkpoints that were refined so.
 
     Example:
         >>> pipe = DiffEICPipeline.from_pretrained("path/to/pipeline")  # doctest: +SKIP
@@ -90,9 +92,11 @@ class DiffEICPipeline(PublishedPipeline):
         control: DiffEICControlModel,
         codec: CompressionModelComponent,
         scheduler: Scheduler,
+        start: float = 1.0,
     ) -> None:
         super().__init__()
         self.register_modules(vae=vae, unet=unet, control=control, codec=codec, scheduler=scheduler)
+        self.register_to_config(start=start)
 
     # -- bytes --------------------------------------------------------------------------------
 
@@ -110,7 +114,7 @@ class DiffEICPipeline(PublishedPipeline):
             CheckpointError: if the components do not fit together.
             OptionError: for steps out of range.
         """
-        self.check_inputs(num_inference_steps, 1.0, "pt", None)
+        self.check_inputs(num_inference_steps, None, "pt", None)
         data = self._write(to_tensor(image), num_inference_steps)
         self.maybe_free_model_hooks()
         return data
@@ -122,7 +126,7 @@ class DiffEICPipeline(PublishedPipeline):
         *,
         num_inference_steps: int | None = None,
         scheduler: Any = None,
-        start: float = 1.0,
+        start: float | None = None,
         tile: int | None = None,
         output_type: str = "pil",
         seed: int | None = None,
@@ -137,7 +141,7 @@ class DiffEICPipeline(PublishedPipeline):
                 VAE; None for the sender's wish, without one 50.
             scheduler: a stock one instead of the pipeline's.
             start: 1 from pure noise; less from the content variable, noised to that share of the
-                time steps.
+                time steps; None for the pipeline's own.
             tile: side of overlapping tiles in pixels, for pictures larger than memory (with
                 ``pipe.vae.enable_tiling()``); None for the whole picture.
             output_type: "pil", "np" (uint8, (H, W, 3)) or "pt" (float32, (3, H, W), in [0, 1]).
@@ -183,7 +187,7 @@ class DiffEICPipeline(PublishedPipeline):
         *,
         num_inference_steps: int | None = None,
         scheduler: Any = None,
-        start: float = 1.0,
+        start: float | None = None,
         tile: int | None = None,
         output_type: str = "pil",
         seed: int | None = None,
@@ -211,7 +215,7 @@ class DiffEICPipeline(PublishedPipeline):
                 content.z_c.to(self._execution_device),
                 seed=content.seed if seed is None else seed,
                 num_inference_steps=steps,
-                start=start,
+                start=self._start(start),
                 tile=side,
                 callback=step_end,
             )
@@ -226,7 +230,7 @@ class DiffEICPipeline(PublishedPipeline):
         self,
         image: Pictures,
         num_inference_steps: int = STEPS,
-        start: float = 1.0,
+        start: float | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
         callback_on_step_end: OnStepEnd | None = None,
@@ -270,7 +274,7 @@ class DiffEICPipeline(PublishedPipeline):
     # -- parts --------------------------------------------------------------------------------
 
     def check_inputs(
-        self, num_inference_steps: int | None, start: float, output_type: str, scheduler: Any
+        self, num_inference_steps: int | None, start: float | None, output_type: str, scheduler: Any
     ) -> None:
         """Everything that can be checked without a picture.
 
@@ -280,7 +284,7 @@ class DiffEICPipeline(PublishedPipeline):
         """
         check_output_type(output_type)
         steps = STEPS if num_inference_steps is None else num_inference_steps
-        check_steps(scheduler or self.scheduler, steps, start)
+        check_steps(scheduler or self.scheduler, steps, self._start(start))
         self.check_components()
 
     def check_components(self) -> None:
@@ -290,6 +294,9 @@ class DiffEICPipeline(PublishedPipeline):
             CheckpointError: names the two that do not, or a missing one.
         """
         check_components(self.components)
+
+    def _start(self, start: float | None) -> float:
+        return self.config.start if start is None else start
 
     def _model(self) -> Lfgcm:
         return lfgcm_of(self.codec)
