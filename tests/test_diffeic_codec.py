@@ -76,7 +76,8 @@ def test_the_checkpoint_can_be_the_pipeline_or_its_codec(work, folder):
 
 
 def test_a_sweep_over_steps(cgen, known):
-    evaluate = ("evaluate", ".", "--codec", "diffeic", "--metrics", "psnr-rgb", "--out", "r.json")
+    evaluate = ("evaluate", ".", "--codec", "diffeic", "--checkpoint", known)
+    evaluate += ("--metrics", "psnr-rgb", "--out", "r.json")
     status, _, err = cgen(*evaluate, "--steps", "0,2")
     assert status == 0, err
     results = [json.loads(Path(f"r-steps{n}.json").read_text())["results"] for n in (0, 2)]
