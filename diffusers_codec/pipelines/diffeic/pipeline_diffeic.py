@@ -296,7 +296,7 @@ class DiffEICPipeline(PublishedPipeline):
         check_components(self.components)
 
     def _start(self, start: float | None) -> float:
-        return self.config.start if start is None else start
+        return float(self.config["start"]) if start is None else start
 
     def _model(self) -> Lfgcm:
         return lfgcm_of(self.codec)
