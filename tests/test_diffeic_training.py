@@ -135,7 +135,7 @@ def test_half_precision_is_half_the_size(photos, prior, tmp_path):
         pictures.append(pipe.decompress(file, num_inference_steps=2, output_type="pt"))
         sizes.append({f.parent.name: f.stat().st_size for f in folder.rglob("*.safetensors")})
         names.append(pipe.codec.config.fingerprint)
-    assert all(sizes[1][part] < 0.55 * sizes[0][part] for part in ("vae", "unet", "control"))
+    assert all(sizes[1][part] < 0.6 * sizes[0][part] for part in ("vae", "unet", "control"))
     assert sizes[1]["codec"] < 0.8 * sizes[0]["codec"]  # most of so small a one are tables
     assert names[0] == names[1]  # of the integers
     assert 0 < (pictures[0] - pictures[1]).abs().max() < 0.02
