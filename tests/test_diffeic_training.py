@@ -175,7 +175,7 @@ def test_the_refinement_improves_the_picture():
     task = make(
         RefineTask, loss=load_loss("mse"), loss_weight=0.0, steps=2, start=0.3, alignment=0.0
     )
-    rows = learn(task, 40, 1e-2)
+    rows = learn(task, 50, 1e-3)
     first, last = (sum(r["squared error"] for r in part) / 5 for part in (rows[:5], rows[-5:]))
     assert last < 0.9 * first
 
