@@ -135,7 +135,8 @@ def test_half_precision_is_half_the_size(photos, prior, tmp_path):
         pictures.append(pipe.decompress(file, num_inference_steps=2, output_type="pt"))
         sizes.append({f.parent.name: f.stat().st_size for f in folder.rglob("*.safetensors")})
         names.append(pipe.codec.config.fingerprint)
-    assert all(sizes[1][part] < 0.6 * sizes[0][part] for part in ("vae", "unet", "control"))
+    assert all(sizes[1][part] < 0.55 * sizes[0][part] for part in ("unet", "control"))
+    assert sizes[1]["vae"] < 0.6 * sizes[0]["vae"]  # a third of so small a one is its header
     assert sizes[1]["codec"] < 0.8 * sizes[0]["codec"]  # most of so small a one are tables
     assert names[0] == names[1]  # of the integers
     assert 0 < (pictures[0] - pictures[1]).abs().max() < 0.02
@@ -175,7 +176,7 @@ def test_the_refinement_improves_the_picture():
     task = make(
         RefineTask, loss=load_loss("mse"), loss_weight=0.0, steps=2, start=0.3, alignment=0.0
     )
-    rows = learn(task, 50, 1e-3)
+    rows = learn(task, 50, 1e-3)  # nothing bounds z_c here: at 1e-2 it grows until it overflows
     first, last = (sum(r["squared error"] for r in part) / 5 for part in (rows[:5], rows[-5:]))
     assert last < 0.9 * first
 

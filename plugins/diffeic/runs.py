@@ -42,7 +42,7 @@ class DiffEICRecipes(Recipes["DiffEICRecipe"]):
         folder = run.out / "checkpoint"
         if trainer.accelerator.is_main_process:
             task.injection.detach()
-            save(pipeline_of(trained, prior, recipe), folder, recipe.half)
+            save(assembled(trained, prior, recipe), folder, recipe.half)
         trainer.accelerator.wait_for_everyone()
         return folder
 
@@ -127,7 +127,7 @@ def make_task(recipe: DiffEICRecipe, trained: Trained, prior: Mapping[str, Any])
     )
 
 
-def pipeline_of(trained: Trained, prior: Mapping[str, Any], recipe: DiffEICRecipe) -> Any:
+def assembled(trained: Trained, prior: Mapping[str, Any], recipe: DiffEICRecipe) -> Any:
     """The pipeline of all parts, its entropy path in fixed point; it samples as it was refined."""
     from diffusers import DDIMScheduler
 
