@@ -14,7 +14,7 @@ from cgen_command import cgen as cgen
 from cgen_command import checkpoints as checkpoints
 from cgen_command import work as work
 from PIL import Image
-from skimage import data as photographs
+from quick_fits import psnr, small_photo, tensor_of
 from test_fuzz import damaged, sealed
 
 import compressai_gen  # noqa: F401  (fills the zoo)
@@ -43,15 +43,7 @@ QUICK = Schedule(2, 8, 1, 4)
 
 @pytest.fixture(scope="module")
 def photo():
-    return Image.fromarray(photographs.astronaut()).crop((180, 40, 300, 130)).resize((40, 30))
-
-
-def tensor_of(photo):
-    return torch.from_numpy(np.asarray(photo).copy()).permute(2, 0, 1).float() / 255
-
-
-def psnr(a, b):
-    return float(-10 * (a - b).square().mean().log10())
+    return small_photo()
 
 
 @pytest.mark.parametrize(("quality", "count"), [(1, 14_992), (4, 54_944)])
@@ -201,9 +193,11 @@ def test_the_best_state_is_that_of_the_trained_loss(photo):
     x = tensor_of(photo)
     network = Nif(SMALL)
     fitting = Fitting(x[None], network, Schedule(1, 30, 0, 0), loss_of("l1", x.device))
-    values = []
-    fitting.run(lambda done, value: values.append(value))
-    assert fitting.best_loss == min(values)
+    seen, told, iterate = [], [], fitting.iterate
+    fitting.iterate = lambda *a: seen.append(iterate(*a)) or seen[-1]
+    fitting.run(lambda done, standing: told.append(standing))
+    assert fitting.best_loss == min(loss for loss, _ in seen)
+    assert told[-1] == f"about {fitting.rate:.2f} bpp, {-10 * float(seen[-1][1].log10()):.2f} dB"
 
 
 def test_the_command_with_nothing_to_download(cgen, work):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 from pathlib import Path
 
 from compressai_gen.errors import OptionError
@@ -21,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from compressai_gen.bitstream.files import check_writable, write_file
-    from compressai_gen.evaluation.plot import RATE, draw
+    from compressai_gen.evaluation.plot import RATE, draw, encoded
     from compressai_gen.evaluation.schema import read_report
 
     against, metric = _plane(args.plane) if args.plane else (RATE, args.metric)
@@ -29,12 +28,10 @@ def run(args: argparse.Namespace) -> None:
     figure = draw([read_report(path) for path in args.files], metric, against)
     if args.title:
         figure.suptitle(args.title)
-    buffer = io.BytesIO()
     kind = args.out.suffix.lstrip(".") or "png"
     if kind not in ("png", "svg", "pdf"):
         raise OptionError(f"--out {args.out}: give a name that ends in .png, .svg or .pdf")
-    figure.savefig(buffer, format=kind, dpi=args.dpi)
-    write_file(args.out, buffer.getvalue())
+    write_file(args.out, encoded(figure, kind, args.dpi))
     print(args.out)
 
 

@@ -28,9 +28,11 @@ class Codec(Protocol):
 
     A plugin's file codec is registered as a callable ``make(*, checkpoint, device, dtype)`` that
     returns one of these, a class for example. Its files carry the `codec_fingerprint` of its
-    name, or the fingerprint of its checkpoint. It may have a third method, ``figures(image,
+    name, or the fingerprint of its checkpoint. It may have more methods: ``figures(image,
     data)``, for what only it can measure of a picture and its file: names to numbers, which
-    ``cgen evaluate`` adds to the results.
+    ``cgen evaluate`` adds to the results; and ``encoder(image, **options)``, which gives a
+    function of the quality to files of one picture. Where an attribute ``goes_down`` is True, its
+    fit at one quality goes on from one at a higher quality, and the evaluation uses it.
     """
 
     def compress(self, image: Picture, *, quality: float | None = None, **options: Any) -> bytes:

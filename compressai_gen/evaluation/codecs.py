@@ -77,6 +77,13 @@ def open_spec(spec: CodecSpec) -> Codec | ClassicCodec:
     )
 
 
+def goes_down(spec: CodecSpec) -> bool:
+    """Whether its fit goes on from one at a higher quality (`Codec`): such a codec is measured
+    picture by picture, from the highest quality down; every other one quality by quality.
+    """
+    return bool(getattr(open_spec(spec), "goes_down", False))
+
+
 @dataclass(frozen=True)
 class RatePoint:
     """One point of a sweep.

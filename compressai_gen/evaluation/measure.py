@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressai_gen.errors import CodecError, ImageError, MissingWeightsError
-from compressai_gen.evaluation.codecs import CodecSpec, RatePoint, Variant, open_spec
+from compressai_gen.evaluation.codecs import CodecSpec, RatePoint, Variant, goes_down, open_spec
 from compressai_gen.evaluation.decoder import Decoder
 from compressai_gen.evaluation.protocol import Dataset
 from compressai_gen.evaluation.schema import Record
@@ -41,6 +41,10 @@ def load_metrics(
     return ready, skipped
 
 
+Encode = Callable[[float | None], bytes]
+"""A quality to the file of one picture."""
+
+
 class Evaluator:
     """Measures one picture at one rate point, through a real file and another process.
 
@@ -67,6 +71,7 @@ class Evaluator:
         self.file = folder / "picture.bin"
         self.picture = folder / "picture.ppm"
         self._warm: set[tuple[CodecSpec, Variant]] = set()
+        self._ladders: dict[tuple[CodecSpec, Variant, str], Encode] = {}
 
     def measure(self, point: RatePoint, source: str) -> Record:
         """Compress, decode and compare one picture.
@@ -75,11 +80,16 @@ class Evaluator:
             CodecError: the codec fails, or gives back another size; the message names the picture.
         """
         original = self.dataset.load(source)
-        if (point.codec, point.variant) not in self._warm:
-            self._code(point, original.crop((0, 0, 64, 64)))  # first calls are slower: not timed
-            self._warm.add((point.codec, point.variant))
+        key = point.codec, point.variant, source
+        if goes_down(point.codec):
+            if key not in self._ladders:
+                self._ladders = {key: _encoder(point, original)}  # one picture's at a time
+            encode = self._ladders[key]
+        else:
+            encode = _encoder(point, original)
+            self._warm_up(point, original)
         try:
-            encoding, decoding = self._code(point, original)
+            encoding, decoding = self._code(point, encode)
         except CodecError as error:
             raise CodecError(f"{source} at quality {point.quality}: {error}") from error
         decoded = _read_decoded(self.picture)
@@ -92,17 +102,16 @@ class Evaluator:
         values |= self._own_figures(point, original)
         return Record(point.label, source, point.quality, values, failed)
 
-    def _code(self, point: RatePoint, image: Image) -> tuple[float, float]:
-        """Seconds of encoding and decoding; leaves the file and the decoded picture."""
-        codec = open_spec(point.codec)
-        options: Any = {}
-        if point.variant.encoding:
-            from compressai_gen.codec import checked_options
+    def _warm_up(self, point: RatePoint, image: Image) -> None:
+        """First calls are slower: not timed."""
+        if (point.codec, point.variant) not in self._warm:
+            self._code(point, _encoder(point, image.crop((0, 0, 64, 64))))
+            self._warm.add((point.codec, point.variant))
 
-            name = getattr(codec, "name", point.codec.name)
-            options = checked_options(name, dict(point.variant.encoding), "compress")
+    def _code(self, point: RatePoint, encode: Encode) -> tuple[float, float]:
+        """Seconds of encoding and decoding; leaves the file and the decoded picture."""
         start = time.perf_counter()
-        data = codec.compress(image, quality=point.quality, **options)
+        data = encode(point.quality)
         encoding = time.perf_counter() - start
         self.file.write_bytes(data)
         return encoding, self.decoder.decode(point, self.file, self.picture)
@@ -128,6 +137,21 @@ class Evaluator:
             else:
                 failed[name] = f"{value}: the picture came back without any loss"
         return values, failed
+
+
+def _encoder(point: RatePoint, image: Image) -> Encode:
+    """Of one picture, with the options of a rate point."""
+    codec: Any = open_spec(point.codec)
+    options: Any = {}
+    if point.variant.encoding:
+        from compressai_gen.codec import checked_options
+
+        name = getattr(codec, "name", point.codec.name)
+        options = checked_options(name, dict(point.variant.encoding), "compress")
+    if goes_down(point.codec):
+        encode: Encode = codec.encoder(image, **options)
+        return encode
+    return lambda quality: codec.compress(image, quality=quality, **options)
 
 
 def _read_decoded(path: Path) -> Image:

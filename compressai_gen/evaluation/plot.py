@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from compressai_gen.evaluation.classic import CLASSIC
 from compressai_gen.metrics.direction import higher_is_better, unit
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ def draw(reports: Sequence[Report], metric: str, against: str = RATE) -> Figure:
     """A figure with one curve a result file.
 
     Args:
-        reports: results; their names are the legend.
+        reports: results; their names are the legend. Classic codecs are dashed.
         metric: on the vertical axis.
         against: on the horizontal axis, ``"bpp"`` or another metric; the points of such a
             distortion-perception plane carry their rates.
@@ -33,19 +35,38 @@ def draw(reports: Sequence[Report], metric: str, against: str = RATE) -> Figure:
 
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.add_subplot()
+    draw_curves(axes, reports, metric, against)
+    axes.legend()
+    return figure
+
+
+def draw_curves(axes: Axes, reports: Sequence[Report], metric: str, against: str = RATE) -> None:
+    """One curve a result file into a panel, without a legend; arguments as for `draw`."""
     for index, report in enumerate(reports):
         columns = [_column(report, name) for name in (RATE, against, metric)]
         rates, xs, ys = zip(*sorted(zip(*columns, strict=True)), strict=True)
-        marker = MARKERS[index % len(MARKERS)]
-        axes.plot(xs, ys, marker=marker, markersize=4, linewidth=1.2, label=report.name)
+        axes.plot(
+            xs,
+            ys,
+            marker=MARKERS[index % len(MARKERS)],
+            markersize=4,
+            linewidth=1.2,
+            linestyle="--" if report.name in CLASSIC else "-",
+            label=report.name,
+        )
         if against != RATE:
             _write_rates(axes, xs, ys, rates)
             axes.set_title("at the points: rate [bits per pixel]", fontsize=8, loc="right")
     axes.set_xlabel(label(against))
     axes.set_ylabel(label(metric))
     axes.grid(alpha=0.3)
-    axes.legend()
-    return figure
+
+
+def encoded(figure: Figure, kind: str = "png", dpi: int = 150) -> bytes:
+    """The bytes of a file with a figure, ``"png"``, ``"svg"`` or ``"pdf"``."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=dpi)
+    return buffer.getvalue()
 
 
 def _column(report: Report, name: str) -> list[float]:

@@ -16,13 +16,14 @@ from compressai_gen.evaluation.codecs import (
     CodecSpec,
     RatePoint,
     Variant,
+    goes_down,
     open_spec,
     rate_points,
 )
 from compressai_gen.evaluation.decoder import Decoder
 from compressai_gen.evaluation.measure import Evaluator, load_metrics
 from compressai_gen.evaluation.protocol import Dataset, versions
-from compressai_gen.evaluation.schema import Record, Report, summarise, write_report
+from compressai_gen.evaluation.schema import Record, Report, read_report, summarise, write_report
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,28 @@ def run(plan: Plan) -> dict[Path, Report]:
     return reports
 
 
+def finished(plan: Plan) -> dict[Path, Report] | None:
+    """The result files of a plan of one codec, if they are there and were measured as it says:
+    on the same pictures, by the same codec with the same options, at the same rate points.
+
+    Raises:
+        CodecError: what stands in place of a result file is none.
+    """
+    metrics, _ = load_metrics(plan.metrics, plan.weights)
+    protocol = describe(plan, [*metrics])
+    reports = {}
+    for label, points in plan.sweeps.items():
+        path = plan.path_of(label)
+        if not path.exists():
+            return None
+        report = reports[path] = read_report(path)
+        alike = report.protocol == protocol and report.model == describe_model(points)
+        qualities = list(report.results.get("quality", [None]))
+        if not alike or qualities != [p.quality for p in points] or metrics.keys() - report.known:
+            return None
+    return reports
+
+
 def _sweep(plan: Plan, evaluator: Evaluator, cache: RecordCache) -> dict[str, list[Record]]:
     from tqdm import tqdm
 
@@ -148,13 +171,20 @@ def _jobs(plan: Plan) -> list[tuple[RatePoint, str]]:
     codecs: dict[str, list[Sequence[RatePoint]]] = {}
     for points in plan.sweeps.values():
         codecs.setdefault(points[0].codec.name, []).append(points)
-    return [
-        (point, name)
-        for curves in codecs.values()
-        for alike in zip(*curves, strict=True)
-        for name in plan.dataset.names
-        for point in alike
-    ]
+    names = plan.dataset.names
+    jobs: list[tuple[RatePoint, str]] = []
+    for curves in codecs.values():
+        if goes_down(curves[0][0].codec):
+            ladders = [sorted(points, key=_quality, reverse=True) for points in curves]
+            jobs += [(point, name) for points in ladders for name in names for point in points]
+        else:
+            alike = zip(*curves, strict=True)
+            jobs += [(point, name) for points in alike for name in names for point in points]
+    return jobs
+
+
+def _quality(point: RatePoint) -> float:
+    return point.quality or 0.0
 
 
 def describe(plan: Plan, metrics: Sequence[str]) -> dict[str, Any]:

@@ -67,6 +67,11 @@ class Report:
         content = {"schema": SCHEMA} | asdict(self)
         return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
+    @property
+    def known(self) -> set[str]:
+        """Metrics that were measured, or failed."""
+        return {*self.results, *self.skipped}
+
     def curve(self, metric: str) -> Curve:
         """Rates and `metric`, MS-SSIM in decibels, as BD-rates take them.
 

@@ -117,11 +117,12 @@ def measure(
 def draw_residual(bench: Bench, photo: Image, dial: Dial, out: Path) -> None:
     """``residual-NAME.png`` of one picture."""
     from compressai_gen.bitstream.files import write_file
-    from compressai_gen_plugins.latent_fusion.study_figures import png, residual_figure
+    from compressai_gen.evaluation.plot import encoded
+    from compressai_gen_plugins.latent_fusion.study_figures import residual_figure
 
     name = Path(bench.name).with_suffix("").as_posix().replace("/", "-")
     figure = residual_figure(photo, dial, bench.decoded(dial))
-    write_file(out / f"residual-{name}.png", png(figure))
+    write_file(out / f"residual-{name}.png", encoded(figure))
 
 
 def report(
@@ -133,6 +134,8 @@ def report(
 ) -> str:
     """Write all tables and figures to ``out``; returns what to print."""
     from compressai_gen.bitstream.files import write_file
+    from compressai_gen.evaluation.plot import encoded
+    from compressai_gen.evaluation.tables import as_csv, as_text
     from compressai_gen_plugins.latent_fusion import study_figures as figures
     from compressai_gen_plugins.latent_fusion import study_results as results
 
@@ -144,8 +147,8 @@ def report(
         "seeds": figures.seeds_figure(tables["seeds"], spread),
     }
     for check, figure in drawn.items():
-        write_file(out / f"{check}.csv", results.as_csv(tables[check]))
-        write_file(out / f"{check}.png", figures.png(figure))
+        write_file(out / f"{check}.csv", as_csv(tables[check]))
+        write_file(out / f"{check}.png", encoded(figure))
     content = {
         **describe(dataset, dials),
         "tables": tables,
@@ -154,7 +157,7 @@ def report(
         "per_image": [asdict(row) for row in rows],
     }
     write_file(out / "study.json", json.dumps(content, indent=1).encode() + b"\n")
-    shown = [f"{results.as_text(tables[check])}\n" for check in ("steps", "tau")]
+    shown = [f"{as_text(tables[check])}\n" for check in ("steps", "tau")]
     shown += results.sentences(spread, verdicts)
     return "\n".join([*shown, f"\nTables, figures and study.json are in {out}"])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -88,13 +87,6 @@ def strongest(feature: Tensor, count: int) -> list[int]:
     energy = feature.float().square().sum((1, 2))
     found: list[int] = torch.topk(energy, min(count, len(energy))).indices.tolist()
     return found
-
-
-def png(figure: Figure) -> bytes:
-    """The bytes of a PNG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,7 +29,8 @@ from compressai_gen_plugins.overfitted.nif_model import NifModel
 NO_SYNTHESIS = bytes(2)
 """A file holds all that makes its picture: there is nothing else to name."""
 
-Told = Callable[[int, Any], None]
+Told = Callable[[int, str], None]
+"""Iterations done, and where the fit stands."""
 
 
 class OverfittedCodec:
@@ -46,6 +47,8 @@ class OverfittedCodec:
     """
 
     name: ClassVar[str]
+    goes_down: ClassVar[bool] = True
+    """A fit goes on from one at a higher quality; see `encoder`."""
     default_loss: ClassVar[str]
     fit_pixels: ClassVar[int]
     """Pictures of more are refused."""
@@ -103,26 +106,28 @@ class OverfittedCodec:
     ) -> Callable[[float | None], bytes]:
         """`compress` for several qualities of one picture: ``encoder(image)(quality)``.
 
+        A fit of COOL-CHIC goes on from the nearest one at a higher quality, if there is one:
+        latents that die out do so quickly, those that have died come back slowly.
+
         Arguments and errors are those of `compress`; ``state`` serves the first quality only.
         """
         x = to_tensor(image)[0].to(self.device)
         self.check_size(*x.shape[1:])
         chosen, places = loss or self.default_loss, [None if state is None else Path(state)]
-        before: list[Any] = []
+        before: dict[float, Any] = {}
 
         def compress_at(quality: float | None = None) -> bytes:
             quality = DEFAULT_QUALITY if quality is None else quality
             place = places.pop() if places else None
             with tqdm(desc=self.name, unit="iteration", disable=None, leave=False) as bar:
 
-                def told(done: int, standing: Any) -> None:
+                def told(done: int, standing: str) -> None:
                     bar.update(done - bar.n)
-                    is_text = isinstance(standing, str)
-                    bar.set_postfix_str(standing if is_text else f"{chosen} {standing:.5f}")
+                    bar.set_postfix_str(standing)
 
                 fit = partial(self.fit, x, quality, preset, chosen, place, told)
                 chunks, crc, network = fit(before)
-            before.append(network)
+            before[quality] = network
             header = Header(
                 codec_fingerprint(self.name),
                 NO_SYNTHESIS,
@@ -171,7 +176,7 @@ class OverfittedCodec:
         loss: str,
         state: Path | None,
         told: Told,
-        before: Sequence[Any],
+        before: Mapping[float, Any],
     ) -> tuple[list[bytes], int, Any]:
         """Chunks of a file, the CRC32 of its integers, and the network.
 
@@ -179,7 +184,7 @@ class OverfittedCodec:
             x: shape (3, H, W) in [0, 1].
             quality, preset, loss, state: as for :meth:`compress`.
             told: called with the iterations done and where the fit stands.
-            before: networks of the same picture at other qualities, the latest last.
+            before: networks of the same picture by quality.
         """
         raise NotImplementedError
 
@@ -217,10 +222,10 @@ class NifCodec(OverfittedCodec):
         loss: str,
         state: Path | None,
         told: Told,
-        before: Sequence[Any],
+        before: Mapping[float, Any],
     ) -> tuple[list[bytes], int, Any]:
         model = NifModel(quality, preset, loss)
-        same = [network for network in before if network.sizes == model.sizes]
+        same = [network for network in before.values() if network.sizes == model.sizes]
         network = same[0] if same else model.fitted(x[None], state, told)[0].cpu()
         return (*nif_files.write(network), network)
 
@@ -250,9 +255,10 @@ class CoolChicCodec(OverfittedCodec):
         loss: str,
         state: Path | None,
         told: Told,
-        before: Sequence[Any],
+        before: Mapping[float, Any],
     ) -> tuple[list[bytes], int, Any]:
-        start = before[-1] if before else None
+        above = [known for known in before if known >= quality]
+        start = before[min(above)] if above else None
         model = self.model(quality, preset, loss)
         ((network, steps),) = model.fitted(x[None], start, state, told)
         return (*coolchic_files.write(network, steps), network)

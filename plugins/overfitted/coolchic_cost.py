@@ -41,8 +41,8 @@ class Cost(nn.Module):
         noise: list[Tensor],
         part: str = "all",
         clamped: bool = False,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The cost, D and R, scalars.
+    ) -> tuple[Tensor, ...]:
+        """The cost, D and R, scalars; of a picture in range also its mean square error.
 
         Args:
             x: shape (3, H, W) in [0, 1].
@@ -53,13 +53,16 @@ class Cost(nn.Module):
         """
         latents = self.latents(noise)
         distortion, rate = x.new_zeros(()), x.new_zeros(())
+        error: tuple[Tensor, ...] = ()
         if part != "arm":
             x_hat = self.network.picture(latents)
-            x_hat = x_hat.clamp(0, 1) if clamped else x_hat
+            if clamped:
+                x_hat = x_hat.clamp(0, 1)
+                error = ((x_hat - x).square().mean(),)
             distortion = self.judge[0](x_hat, x[None]).mean()
         if part != "synthesis":
             rate = self.network.rate(latents) / x[0].numel()
-        return distortion + multiplier * rate, distortion, rate
+        return distortion + multiplier * rate, distortion, rate, *error
 
     def latents(self, noise: list[Tensor]) -> list[Tensor]:
         """With noise or rounded, the version's slope as gradient."""

@@ -229,10 +229,10 @@ class Fitting:
 
     def check(self) -> Tensor:
         """The cost of every network with rounded latents and a picture in range."""
-        costs, distortion, rate = self.stack.evaluate((*self.inputs(), []), clamped=True)
+        costs, _, rate, error = self.stack.evaluate((*self.inputs(), []), clamped=True)
         if self.progress is not None:
-            mean = f"{float(rate.mean()):.3f} bpp, distortion {float(distortion.mean()):.5f}"
-            self.progress(self.done, mean)
+            psnr = -10 * error.log10().mean()
+            self.progress(self.done, f"{float(rate.mean()):.3f} bpp, {float(psnr):.2f} dB")
         return costs
 
     def look(self) -> Tensor:

@@ -38,8 +38,8 @@ AT_ONCE = 2**20
 """
 
 
-Progress = Callable[[int, float], None]
-"""Iterations done, and the loss of the last one, a mean over the pictures."""
+Progress = Callable[[int, str], None]
+"""Iterations done, and where the fit stands."""
 
 
 def fit(
@@ -99,11 +99,16 @@ class Cost(nn.Module):
         super().__init__()
         self.network, self.judge = network, [loss]  # in a list: its weights are not a fit's
 
-    def forward(self, target: Tensor, position: Tensor, modulation: Tensor) -> tuple[Tensor]:
-        """The loss of a picture (3, h, w), a scalar; the others are the network's inputs."""
+    def forward(
+        self, target: Tensor, position: Tensor, modulation: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of a picture (3, h, w) and its mean square error, scalars; the others are the
+        network's inputs.
+        """
         colours = self.network(position, modulation)
         x_hat = (colours.T.reshape(target.shape) + 1) / 2
-        return (self.judge[0](x_hat[None], target[None]).mean(),)
+        error = (x_hat.detach() - target).square().mean()
+        return self.judge[0](x_hat[None], target[None]).mean(), error
 
 
 class Fitting:
@@ -129,6 +134,8 @@ class Fitting:
         self.stack = Stack(self.cost, [self.cost.state_dict()] * len(x), AT_ONCE)
         self.shakes = [torch.Generator().manual_seed(seed) for _ in x]
         self.pieces = list(pieces(x))
+        self.rate = 8 * sum(p.numel() for p in network.parameters()) / x[0, 0].numel()
+        """Bits per pixel, about: a byte a weight."""
         self.best_loss = torch.full((len(x),), float("inf"), device=x.device)
         self.best = self.stack.copied()
         self.done = 0
@@ -167,27 +174,28 @@ class Fitting:
         optimizer = torch.optim.AdamW(parameters, phase.peak, weight_decay=phase.decay, fused=True)
         for step in range(steps):
             optimizer.param_groups[0]["lr"] = phase.rate(cycle, step, steps)
-            value = self.iterate(optimizer, is_rounded)
+            _, error = self.iterate(optimizer, is_rounded)
             self.done += 1
             if progress is not None:
-                progress(self.done, value)
+                psnr = -10 * float(error.log10().mean())
+                progress(self.done, f"about {self.rate:.2f} bpp, {psnr:.2f} dB")
         self.stack.weights = {name: value.clone() for name, value in self.best.items()}
         self.save()
 
-    def iterate(self, optimizer: torch.optim.Optimizer, is_rounded: bool) -> float:
-        """A step for every interleaved picture; the mean loss before them."""
-        before, total = self.stack.copied(), torch.zeros_like(self.best_loss)
+    def iterate(self, optimizer: torch.optim.Optimizer, is_rounded: bool) -> Tensor:
+        """A step for every interleaved picture; losses and square errors (2, B) before them."""
+        before, total = self.stack.copied(), self.best_loss.new_zeros(2, len(self.stack))
         for piece in self.pieces:
             at = {k: each_rounded(v) for k, v in self.stack.weights.items()} if is_rounded else None
-            (value,) = self.stack.differentiate(piece, at=at)  # rounding passes gradients through
+            values = self.stack.differentiate(piece, at=at)  # rounding passes gradients through
             optimizer.step()
-            total += value * piece[0][0].numel()
-        mean = total / sum(target[0].numel() for target, *_ in self.pieces)
-        better = mean < self.best_loss
-        self.best_loss = torch.where(better, mean, self.best_loss)
+            total += torch.stack(values) * piece[0][0].numel()
+        means = total / sum(target[0].numel() for target, *_ in self.pieces)
+        better = means[0] < self.best_loss
+        self.best_loss = torch.where(better, means[0], self.best_loss)
         for name, value in before.items():
             self.best[name][better] = value[better]
-        return float(mean.mean())
+        return means
 
     def shake(self, progress: float, is_rounded: bool) -> None:
         """Shake every network, by its own generator."""

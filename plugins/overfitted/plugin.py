@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compressai_gen.hookspecs import RegisterCodec, RegisterZooModel, hookimpl
+from compressai_gen.hookspecs import Register, RegisterCodec, RegisterZooModel, hookimpl
 from compressai_gen.options import Option
 
 HERE = "compressai_gen_plugins.overfitted"
@@ -48,3 +48,12 @@ def register_codecs(register: RegisterCodec) -> None:
             options=OPTIONS,
             help="grids of latents with the small networks that read them",
         )
+
+
+@hookimpl
+def register_commands(register: Register) -> None:
+    register(
+        "loss-study",
+        f"{HERE}.study",
+        help="the loss paper's study: architecture x loss x rate on your pictures",
+    )

@@ -1,0 +1,261 @@
+"""COOL-CHIC: fits, files, the zoo and the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import re
+
+import numpy as np
+import pytest
+import torch
+from cgen_command import assert_one_line
+from cgen_command import cgen as cgen
+from cgen_command import checkpoints as checkpoints
+from cgen_command import work as work
+from PIL import Image
+from quick_fits import QUICK, fit, psnr, small_photo, tensor_of
+from test_fuzz import damaged
+
+import compressai_gen  # noqa: F401  (fills the zoo)
+from compressai_gen import codec_for
+from compressai_gen.bitstream import Header, codec_fingerprint, pack, unpack
+from compressai_gen.codec.rate_control import reach_bpp
+from compressai_gen.errors import BitstreamError, CodecError, OptionError
+from compressai_gen_plugins.overfitted import coolchic_files
+from compressai_gen_plugins.overfitted.codec import CoolChicV2Codec
+from compressai_gen_plugins.overfitted.coolchic import V1, V2, CoolChic
+from compressai_gen_plugins.overfitted.coolchic_cost import loss_of
+from compressai_gen_plugins.overfitted.coolchic_fitting import Fitting
+from compressai_gen_plugins.overfitted.coolchic_model import multiplier_at
+from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES, Schedule, Stage
+from compressai_gen_plugins.overfitted.coolchic_weights import Steps, levels, put
+
+VERSIONS = pytest.mark.parametrize("version", [V1, V2], ids=lambda v: v.name)
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return small_photo()
+
+
+def fitting_of(x, loss):
+    torch.manual_seed(0)
+    judge = loss_of(loss, x.device)
+    return Fitting(x[None], V1, [1e-3], Schedule(((1, 5),), ()), judge)
+
+
+@VERSIONS
+def test_a_fit_is_a_file_that_draws_the_picture(version, photo):
+    x, told = tensor_of(photo), []
+    network, steps = fit(x, version, 1e-3, QUICK, progress=lambda done, text: told.append(text))
+    chunks, crc = coolchic_files.write(network, steps)
+    other, latents, other_crc = coolchic_files.read(chunks, version, 30, 40)
+    assert crc == other_crc
+    sent = network.latents(torch.round)
+    assert all(torch.equal(a, b.detach()) for a, b in zip(latents, sent, strict=True))
+    for a, b in zip(levels(network, steps), levels(other, steps), strict=True):
+        assert torch.equal(a, b)
+    picture = other.picture(latents).detach().clamp(0, 1)[0]
+    torch.testing.assert_close(picture, network.picture(sent).detach().clamp(0, 1)[0])
+    flat = x.mean((1, 2), keepdim=True).expand_as(x)
+    assert psnr(picture, x) > psnr(flat, x) + 1
+    rate, decibels = re.fullmatch(r"(.+) bpp, (.+) dB", told[-1]).groups()
+    assert float(decibels) == pytest.approx(psnr(picture, x), abs=0.5)
+    assert float(rate) * 1200 / 8 < sum(map(len, chunks))
+    again, same = fit(x, version, 1e-3, QUICK)
+    assert same == steps
+    assert torch.equal(again.log2_gains, network.log2_gains)  # reproducible
+
+
+def test_the_best_state_is_kept_and_lambda_follows_the_loss(photo):
+    x, seen = tensor_of(photo), []
+    fitting = fitting_of(x, "mse")
+    fitting.warm_up()
+    assert float(fitting.multipliers) == pytest.approx(1e-3, rel=1e-3)
+    check = fitting.check
+    fitting.check = lambda: seen.append(check()) or seen[-1]
+    fitting.train(Stage(120, 1))
+    assert fitting.best_cost == min(seen)
+    assert float(check()) == pytest.approx(float(min(seen)), rel=1e-5)
+    for name, low, high in (("log-cosh", 0.4, 0.5), ("l1", 1.0, 30.0)):
+        other = fitting_of(x, name)
+        other.warm_up()
+        assert low < float(other.multipliers) / 1e-3 < high
+
+
+def test_a_killed_fit_goes_on(photo, tmp_path):
+    x, state, seen = tensor_of(photo), tmp_path / "state", []
+
+    def stop(done, standing):
+        if done >= 110:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(x, V1, 1e-3, QUICK, state=state, progress=stop)
+    network, steps = fit(x, V1, 1e-3, QUICK, state=state, progress=lambda d, s: seen.append(d))
+    assert seen[0] == 90  # after warm-up and first stage
+    assert seen[-1] == 120
+    assert coolchic_files.write(network, steps)[1]
+
+
+def test_another_rate_of_the_same_picture_starts_from_the_first(photo):
+    x, seen = tensor_of(photo), []
+    first, _ = fit(x, V1, 1e-3, QUICK)
+    other, steps = fit(x, V1, 2e-2, QUICK, start=first, progress=lambda d, s: seen.append(d))
+    assert seen[-1] == 60 // 4 + 30  # no warm-up, a quarter of the first stage
+    few, many = (
+        sum(map(len, coolchic_files.write(network, steps)[0][2:])) for network in (other, first)
+    )
+    assert few < many
+    assert multiplier_at(V2, 1) == pytest.approx(2e-2)
+    assert multiplier_at(V2, 4.5) == pytest.approx(2e-4)
+    assert multiplier_at(V2, 5) == pytest.approx(1e-4)
+
+
+def test_a_rate_and_a_quality_are_reached(photo, monkeypatch):
+    monkeypatch.setitem(SCHEDULES, "draft", QUICK)
+    codec, pixels = CoolChicV2Codec(), 30 * 40
+    compress = codec.encoder(photo, preset="draft")
+    low, high = (8 * len(compress(quality)) / pixels for quality in codec.quality_range)
+    assert low < high
+    reached = reach_bpp(codec.encoder(photo, preset="draft"), codec.quality_range, pixels, 0.5 * (
+        low + high))  # fmt: skip
+    assert reached.bpp <= 0.5 * (low + high)
+
+
+def test_published_schedules():
+    assert sum(c * i for c, i in SCHEDULES["fast"].warmup) == 6000
+    assert SCHEDULES["slow"].stages[0].patience == 1500
+    assert {"draft", "fast", "medium", "slow"} == set(SCHEDULES)
+
+
+def test_rounded_weights_come_back(photo):
+    network = CoolChic(V2, 8, 8)
+    steps = Steps(6, 10, 7, 9, 8)
+    values = levels(network, steps)
+    put(network, values, steps)
+    assert all(torch.equal(a, b) for a, b in zip(values, levels(network, steps), strict=True))
+
+
+def test_the_command_with_nothing_to_download(cgen, work):
+    for version in (1, 2):
+        name = f"cool-chic-v{version}"
+        status, _, err = cgen(
+            "compress", "photo.png", f"{version}.cgen", "--codec", name, "--quality", 3,
+            "--preset", "draft",
+        )  # fmt: skip
+        assert status == 0, err
+        status, _, err = cgen("decompress", f"{version}.cgen", "a.png")
+        assert status == 0, err
+        a, b = (tensor_of(Image.open(name)) for name in ("photo.png", "a.png"))
+        assert psnr(a, b) > 17
+        with open(f"{version}.cgen", "rb") as file:
+            assert codec_for(file.read()).name == name
+
+
+def test_the_zoo_also_without_gradients(photo):
+    from compressai.zoo import image_models
+
+    model = image_models["cool-chic-v2"](4, pretrained=True, preset="draft").eval()
+    assert next(model.parameters()).is_floating_point()
+    x = torch.nn.functional.pad(tensor_of(photo)[None], (0, 24, 0, 34))
+    with torch.no_grad():
+        out = model.compress(x)
+    x_hat = model.decompress(out["strings"], out["shape"])["x_hat"]
+    assert psnr(x_hat, x) > 17
+    with pytest.raises(OptionError, match="no quality 6"):
+        image_models["cool-chic-v2"](6)
+    with pytest.raises(OptionError, match="no estimated rate"):
+        model(x)
+
+
+@pytest.fixture(scope="module")
+def file(photo):
+    chunks, crc = coolchic_files.write(*fit(tensor_of(photo), V2, 1e-3, QUICK))
+    header = Header(codec_fingerprint("cool-chic-v2"), bytes(2), 30, 40, crc, quality=3)
+    return pack(header, chunks)
+
+
+def test_a_file_decodes_alike_with_any_number_of_threads(file):
+    before, pictures = torch.get_num_threads(), []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        pictures.append(CoolChicV2Codec().decompress(file, output_type="np").astype(int))
+    torch.set_num_threads(before)
+    assert pictures[0].shape == (30, 40, 3)
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1
+
+
+def test_damaged_and_hostile_files(file):
+    codec, rng = CoolChicV2Codec(), random.Random(0)
+    for number in range(20_000):
+        bad = damaged(file, number, rng)
+        if bad != file:
+            with pytest.raises(BitstreamError):
+                codec.decompress(bad)
+    header, chunks = unpack(file)
+    side, stream, *grids = chunks
+    fixed = [
+        [side], [side, stream], [b"", stream, *grids], [side[:-1], stream, *grids],
+        [b"\xff" + side[1:], stream, *grids], [side, stream[:-4], *grids],
+        [side, bytes(64), *grids], [side, stream, *grids, b""], [side, stream, *grids[::-1]],
+        [side, stream, grids[0] + bytes(50) + b"x", *grids[1:]],
+    ]  # fmt: skip
+    for attack in fixed:
+        with pytest.raises(BitstreamError):
+            codec.decompress(pack(header, attack))
+    for _ in range(200):
+        attack = [bytearray(chunk) for chunk in chunks]
+        chosen = attack[rng.randrange(len(attack))]
+        if chosen:
+            chosen[rng.randrange(len(chosen))] = rng.randrange(256)
+        with contextlib.suppress(CodecError):
+            codec.decompress(pack(header, [bytes(chunk) for chunk in attack]))
+
+
+def test_losses_side_by_side(cgen, work, monkeypatch):
+    """The study of the loss paper: a list of losses, a result file each."""
+    monkeypatch.setitem(SCHEDULES, "draft", QUICK)
+    evaluate = ("evaluate", ".", "--codec", "cool-chic-v1", "--quality", 2, "--out", "r.json")
+    options = ("--metrics", "psnr-rgb", "--preset", "draft", "--loss")
+    status, _, err = cgen(*evaluate, *options, "mse,l1")
+    assert status == 0, err
+    read = [json.loads((work / f"r-loss{name}.json").read_text()) for name in ("mse", "l1")]
+    assert [r["name"] for r in read] == ["cool-chic-v1-lossmse", "cool-chic-v1-lossl1"]
+    assert read[0]["results"]["bpp"] != read[1]["results"]["bpp"]
+    assert read[1]["model"]["options"] == {"preset": "draft", "loss": "l1"}
+    assert_one_line(cgen(*evaluate, "--tau", 0.5), "no option --tau")
+
+
+def test_a_picture_of_where_the_bits_go(cgen, work, file):
+    (work / "a.cgen").write_bytes(file)
+    status, out, err = cgen("info", "a.cgen", "--picture", "bits.png")
+    assert status == 0, err
+    assert "9 (" in out  # chunks
+    assert min(Image.open("bits.png").size) > 500
+    assert cgen("compress", "photo.png")[0] == 0
+    assert_one_line(cgen("info", "photo.cgen", "--picture", "b.png"), "draws none of its files")
+
+
+def test_mistakes_are_told(cgen, work):
+    photo = ("compress", "photo.png", "x.cgen", "--codec", "cool-chic-v1", "--preset", "draft")
+    for options, words in (
+        (("--quality", 4.5), "no quality 4.5"),
+        (("--quality", 0), "no quality 0"),
+        (("--bpp", 1e-3), "cannot be reached"),
+        (("--loss", "l3"), "l1"),
+        (("--checkpoint", "."), "no checkpoint"),
+    ):
+        assert_one_line(cgen(*photo, *options), words)
+    assert_one_line(cgen(*photo[:-1], "slowest"), "slow")
+    with pytest.raises(OptionError, match="GiB"):
+        CoolChicV2Codec().compress(torch.zeros(3, 4096, 4096))
+    assert not list(work.glob("*.cgen"))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 70)])
+def test_pictures_smaller_than_the_coarsest_grid(size):
+    data = CoolChicV2Codec().compress(torch.full((3, *size), 0.5), preset="draft")
+    assert CoolChicV2Codec().decompress(data).size == size[::-1]

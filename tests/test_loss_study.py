@@ -1,0 +1,125 @@
+"""`cgen loss-study`: the loss paper's study, through real files."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+from cgen_command import assert_one_line, names
+from cgen_command import cgen as cgen
+from PIL import Image
+from quick_fits import QUICK
+from skimage import data as photographs
+
+from compressai_gen.codec import open_codec
+from compressai_gen.evaluation import run as run_module
+from compressai_gen.evaluation.schema import Report
+from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES
+from compressai_gen_plugins.overfitted.study_results import NOTHING, tables
+
+SMALL = ("--codecs", "cool-chic-v1", "--quality", "cool-chic-v1=1,4", "--preset", "draft")
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """Two crops of photographs in the current folder, quick fits, and no weights of metrics."""
+    monkeypatch.delenv("COMPRESSAI_GEN_WEIGHTS", raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(SCHEDULES, "draft", QUICK)
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(photographs.chelsea()[100:132, 100:132]).save("photos/cat.png")
+    Image.fromarray(photographs.coffee()[100:132, 200:232]).save("photos/cup.png")
+    return tmp_path / "photos"
+
+
+def study(cgen, *options):
+    return cgen("loss-study", "photos", "--out", "study", *options)
+
+
+def rows(name):
+    with open(f"study/{name}.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def test_results_tables_and_figure(cgen, photos, monkeypatch):
+    status, out, err = study(cgen, *SMALL, "--losses", "mse,l1")
+    assert status == 0, err
+    assert "metric lpips-squeeze skipped" in err
+    results = ["avif.json", "cool-chic-v1-l1.json", "cool-chic-v1-mse.json", "jpeg.json"]
+    assert names("study") == sorted([*results, "codecs.csv", "losses.csv", "study.png"])
+
+    content = json.loads((photos.parent / "study" / "cool-chic-v1-l1.json").read_text())
+    assert content["model"]["options"] == {"loss": "l1", "preset": "draft"}
+    assert content["results"]["quality"] == [1, 4]
+    assert content["results"]["bpp"] == sorted(content["results"]["bpp"])
+    (row,) = rows("losses")
+    assert (row["codec"], row["loss"], row["against"]) == ("cool-chic-v1", "l1", "mse")
+    assert float(row["psnr-rgb"]) != 0
+    pairs = [(row["codec"], row["against"]) for row in rows("codecs")]
+    assert pairs == [("jpeg", "cool-chic-v1"), ("avif", "cool-chic-v1"), ("avif", "jpeg")]
+
+    def fits(*_):
+        raise AssertionError("fitted again")
+
+    monkeypatch.setattr(run_module, "_sweep", fits)
+    again = study(cgen, *SMALL, "--losses", "mse,l1")
+    assert (again[0], again[1]) == (0, out)
+
+
+def test_what_was_measured_otherwise_is_measured_anew(cgen, photos, monkeypatch):
+    few = ("--losses", "mse", "--baselines", "", "--quality", "cool-chic-v1=1")
+    assert study(cgen, *SMALL, *few)[0] == 0
+    swept = []
+    sweep = run_module._sweep
+    monkeypatch.setattr(run_module, "_sweep", lambda *a: swept.append(1) or sweep(*a))
+    assert study(cgen, *SMALL, *few)[0] == 0
+    assert not swept
+    assert study(cgen, *SMALL, *few, "--limit", 1)[0] == 0
+    assert study(cgen, *SMALL, *few, "--limit", 1, "--quality", "cool-chic-v1=2")[0] == 0
+    assert len(swept) == 2
+
+
+def test_a_fit_goes_on_from_a_higher_quality(cgen, photos):
+    """As `encoder` makes it, which differs from a fit by itself."""
+    few = ("--losses", "mse", "--baselines", "", "--limit", 1)
+    assert study(cgen, *SMALL, *few)[0] == 0
+    content = json.loads((photos.parent / "study" / "cool-chic-v1-mse.json").read_text())
+    codec, cat = open_codec("cool-chic-v1"), Image.open(photos / "cat.png")
+    encode = codec.encoder(cat, preset="draft", loss="mse")
+    large, small = (len(encode(quality)) for quality in (4, 1))
+    assert content["results"]["bpp"] == [8 * size / (32 * 32) for size in (small, large)]
+    assert len(codec.compress(cat, quality=1, preset="draft", loss="mse")) != small
+
+
+def curve(rates, psnr):
+    return Report("", "", {"bpp": rates, "psnr-rgb": psnr})
+
+
+def test_bd_rates_are_against_the_first_loss_and_the_codec_before():
+    same, half = curve([0.2, 0.4, 0.8], [30, 33, 36]), curve([0.1, 0.2, 0.4], [30, 33, 36])
+    beyond = curve([4.0, 8.0], [50, 60])
+    curves = {("a", "mse"): same, ("a", "l1"): half, ("b", "mse"): half, ("jpeg", ""): beyond}
+    found = tables(curves, ["psnr-rgb"])
+    assert found["losses"] == [{"codec": "a", "loss": "l1", "against": "mse", "psnr-rgb": "-50.0"}]
+    rates = {(row["codec"], row["against"]): row["psnr-rgb"] for row in found["codecs"]}
+    assert rates == {("b", "a"): "-50.0", ("jpeg", "a"): NOTHING, ("jpeg", "b"): NOTHING}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--codecs", "jpeg"), "--codecs jpeg: give some of nif, cool-chic-v1, cool-chic-v2"),
+        (("--codecs", ""), "give at least one"),
+        (("--losses", "mse,l3"), "l3"),
+        (("--baselines", "gif"), "unknown baseline 'gif'"),
+        (("--quality", "nif"), "--quality nif: give it as in cool-chic-v2=1,2.5,4"),
+        (("--quality", "nif=a"), "--quality nif=a"),
+        (("--preset", "quick"), "quick"),
+        (("--quality", "nif=9"), "nif has no quality 9"),
+    ],
+)
+def test_mistakes_are_told_before_any_fit(cgen, photos, options, message):
+    assert_one_line(study(cgen, *options), message)
+    assert not (photos.parent / "study").exists()
