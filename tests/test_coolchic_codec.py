@@ -30,7 +30,7 @@ from compressai_gen_plugins.overfitted.coolchic_cost import loss_of
 from compressai_gen_plugins.overfitted.coolchic_fitting import Fitting
 from compressai_gen_plugins.overfitted.coolchic_model import multiplier_at
 from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES, Schedule, Stage
-from compressai_gen_plugins.overfitted.coolchic_weights import Steps, levels, put
+from compressai_gen_plugins.overfitted.coolchic_weights import Steps, levels, put, quantise
 
 VERSIONS = pytest.mark.parametrize("version", [V1, V2], ids=lambda v: v.name)
 
@@ -137,6 +137,23 @@ def test_rounded_weights_come_back(photo):
     values = levels(network, steps)
     put(network, values, steps)
     assert all(torch.equal(a, b) for a, b in zip(values, levels(network, steps), strict=True))
+
+
+@pytest.mark.parametrize(("version", "most"), [(V1, 2e-4), (V2, 2e-3)])
+def test_every_kind_of_weights_gets_its_own_step(version, most):
+    """Also where the finest step cannot hold a weight: 15 fractional bits end at 0.5."""
+    torch.manual_seed(0)
+    network = CoolChic(version, 32, 40)
+    with torch.no_grad():
+        for conv in network.synthesis:
+            conv.weight.normal_(std=0.3)
+            conv.bias.normal_()
+        latents = [torch.randn(grid.shape).round() for grid in network.grids]
+        trained = network.picture(latents)
+        steps = quantise(network, latents, lambda p: (p - trained).square().mean(), 1e-6)
+        error = float((network.picture(latents) - trained).square().mean())
+    assert error < most * float(trained.var())
+    assert min(steps.weight, steps.bias) < 15
 
 
 def test_the_command_with_nothing_to_download(cgen, work):

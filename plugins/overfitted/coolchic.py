@@ -51,6 +51,8 @@ class Version:
         least_gain: of the grids.
         clip: of the gradient's norm.
         noise_slope, round_slope: what the gradient of a quantised latent is multiplied with.
+        uniform_start: the synthesis starts from torch's uniform weights, not from normal ones; both
+            are divided by the square of a layer's outputs.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Version:
     clip: float
     noise_slope: float
     round_slope: float
+    uniform_start: bool
 
     @property
     def context(self) -> int:
@@ -77,6 +80,7 @@ V1 = Version(
     clip=10.0,
     noise_slope=1.0,
     round_slope=1.0,
+    uniform_start=False,
 )
 V2 = Version(
     "cool-chic-v2",
@@ -92,6 +96,7 @@ V2 = Version(
     clip=0.1,
     noise_slope=100.0,
     round_slope=0.01,
+    uniform_start=True,
 )
 VERSIONS = {version.name: version for version in (V1, V2)}
 
@@ -126,7 +131,7 @@ class Arm(nn.Module):
         self.radius, width = version.radius, version.context
         layers = [nn.Linear(width, n) for n in (width, width, 2)]
         for layer in layers:
-            _start(layer, residual=layer.out_features == width)
+            _start(layer, residual=layer.out_features == width, uniform=False)
         self.layers = nn.ModuleList(layers)
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
@@ -171,7 +176,7 @@ class Arm(nn.Module):
 class Synthesis(nn.ModuleList):
     """Upsampled grids (1, 7, H, W) to the picture (1, 3, H, W), about [0, 1]."""
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
+    def __init__(self, layers: Sequence[Layer], uniform_start: bool) -> None:
         widths = [GRIDS, *(layer.outputs for layer in layers)]
         super().__init__(
             nn.Conv2d(inputs, layer.outputs, layer.kernel)
@@ -181,7 +186,7 @@ class Synthesis(nn.ModuleList):
         self.pointwise = sum(layer.kernel == 1 for layer in layers)
         """Layers with kernels of one pixel, which come first."""
         for conv, layer in zip(self, layers, strict=True):
-            _start(cast(nn.Conv2d, conv), layer.residual)
+            _start(cast(nn.Conv2d, conv), layer.residual, uniform_start)
 
     def forward(self, x: Tensor) -> Tensor:
         convs, weights = list(self), list(self.parameters())
@@ -229,7 +234,7 @@ class CoolChic(nn.Module):
         self.grids = nn.ParameterList(torch.zeros(1, 1, *size) for size in sizes)
         self.log2_gains = nn.Parameter(torch.arange(GRIDS).float())
         self.arm = Arm(version)
-        self.synthesis = Synthesis(version.layers)
+        self.synthesis = Synthesis(version.layers, version.uniform_start)
         self.kernel = nn.Parameter(bicubic_kernel()) if version.learned_upsampling else None
 
     def latents(self, quantise: Callable[[Tensor], Tensor]) -> list[Tensor]:
@@ -311,13 +316,16 @@ def multiplications(version: Version) -> float:
     return arm + sum(a * layer.outputs * layer.kernel**2 for a, layer in pairs)
 
 
-def _start(layer: nn.Linear | nn.Conv2d, residual: bool) -> None:
+@torch.no_grad()
+def _start(layer: nn.Linear | nn.Conv2d, residual: bool, uniform: bool) -> None:
     """Zero where there is a skip, otherwise small and random."""
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     if residual:
         nn.init.zeros_(layer.weight)
-    else:
-        nn.init.normal_(layer.weight, std=1 / layer.weight.shape[0] ** 2)
+        return
+    if not uniform:  # as torch has made them
+        nn.init.normal_(layer.weight)
+    layer.weight /= layer.weight.shape[0] ** 2
 
 
 def parameters_sent(network: CoolChic) -> int:

@@ -44,6 +44,9 @@ class Cost(nn.Module):
     ) -> tuple[Tensor, ...]:
         """The cost, D and R, scalars; of a picture in range also its mean square error.
 
+        The public codes train the picture in range, too. Then a start with all of it below zero
+        has no gradient, and a fit with a single candidate stays grey.
+
         Args:
             x: shape (3, H, W) in [0, 1].
             multiplier: lambda.

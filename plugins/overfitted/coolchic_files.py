@@ -52,7 +52,7 @@ def read(
     if len(given) < STEPS or any(a > b for a, b in zip(given, FINEST_BITS, strict=True)):
         raise CorruptedFileError(f"the steps of the weights are finer than 2**-{FINEST}")
     with torch.device("meta"):
-        shapes = [p.shape for p, _ in tensors(CoolChic(version, 1, 1), Steps())]
+        shapes = [p.shape for p, _ in tensors(CoolChic(version, 1, 1))]
     values, crc = unpack_levels(rows, chunks[1], shapes)
     network, steps = CoolChic(version, 1, 1), Steps(*given)
     put(network, values, steps)

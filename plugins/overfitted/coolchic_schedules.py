@@ -46,10 +46,10 @@ class Schedule:
 
     def continued(self) -> Schedule:
         """For a network that was fitted to the same picture at another rate: no warm-up, and a
-        quarter of the first stage at half of its rate.
+        quarter of the first stage.
         """
         first, *others = self.stages
-        short = replace(first, iterations=first.iterations // 4, rate=first.rate / 2)
+        short = replace(first, iterations=first.iterations // 4)
         return Schedule((), (short, *others))
 
 
@@ -64,7 +64,7 @@ _FALL = (
 )
 SCHEDULES = {
     "draft": Schedule(
-        ((1, 0),),
+        ((3, 40),),  # of one candidate alone the rectifiers can all be off, and stay so
         (
             Stage(120, 1),
             Stage(60, 1 / 5),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ ARM_WEIGHT_BITS, ARM_BIAS_BITS = 8, 16
 """Finest steps, 2**-bits: those of the integer model."""
 FINEST = 15
 """Of the other networks."""
+LARGEST = 2**14 - 1
+"""Integer in a file: a weight of 0.5 has not as many as 15 fractional bits."""
 
 
 @dataclass(frozen=True)
@@ -34,33 +36,40 @@ class Steps:
     kernel: int = FINEST
 
 
-def tensors(network: CoolChic, steps: Steps) -> list[tuple[nn.Parameter, int]]:
-    """Every tensor of a file with its fractional bits, in the order of the file."""
+def tensors(network: CoolChic) -> list[tuple[nn.Parameter, str]]:
+    """Every tensor of a file with its kind, a name in `Steps`, in the order of the file."""
     listed = []
     for module, weight, bias in (
-        (network.arm, steps.arm_weight, steps.arm_bias),
-        (network.synthesis, steps.weight, steps.bias),
+        (network.arm, "arm_weight", "arm_bias"),
+        (network.synthesis, "weight", "bias"),
     ):
         for parameter in module.parameters():
             listed.append((parameter, bias if parameter.dim() == 1 else weight))
     if network.kernel is not None:
-        listed.append((network.kernel, steps.kernel))
+        listed.append((network.kernel, "kernel"))
     return listed
 
 
 def levels(network: CoolChic, steps: Steps) -> list[Tensor]:
     """The integers of a file, in float."""
-    limit = 2**14 - 1
-    return [
-        (p.detach() * 2.0**bits).round().clamp(-limit, limit) for p, bits in tensors(network, steps)
-    ]
+    return [nearest(p.detach(), getattr(steps, kind)) for p, kind in tensors(network)]
+
+
+def nearest(weights: Tensor, bits: int) -> Tensor:
+    """Integers that stand for weights with so many fractional bits, in float."""
+    return (weights * 2.0**bits).round().clamp(-LARGEST, LARGEST)
+
+
+def meant(values: Tensor, bits: int) -> Tensor:
+    """What such integers stand for, in double precision."""
+    return values.double() * 2.0**-bits
 
 
 @torch.no_grad()
 def put(network: CoolChic, values: Iterable[Tensor], steps: Steps) -> None:
     """Give the network the weights that such integers stand for."""
-    for (parameter, bits), level in zip(tensors(network, steps), values, strict=True):
-        parameter.copy_((level.double() * 2.0**-bits).to(parameter))
+    for (parameter, kind), value in zip(tensors(network), values, strict=True):
+        parameter.copy_(meant(value, getattr(steps, kind)))
 
 
 def weight_bits(network: CoolChic, steps: Steps) -> int:
@@ -79,7 +88,8 @@ def quantise(
     """Choose steps, and round the network to them.
 
     Greedy, one kind of weights after the other, with what it changes evaluated alone: the
-    autoregressive model changes the rate of the latents only, the others the picture only.
+    autoregressive model changes the rate of the latents only, the others the picture only. Kinds
+    whose turn is still to come are as they were trained.
 
     Args:
         network: changed in place.
@@ -87,7 +97,7 @@ def quantise(
         distortion: of a picture x_hat.
         multiplier: of the bits.
     """
-    trained = [p.detach().clone() for p, _ in tensors(network, Steps())]
+    trained = [p.detach().clone() for p, _ in tensors(network)]
     upsampled = network.upsampled(latents)
     effects: dict[str, Callable[[], Tensor]] = {
         "arm_weight": lambda: multiplier * network.rate(latents),
@@ -98,20 +108,18 @@ def quantise(
     }
     if network.kernel is None:
         del effects["kernel"]
-    steps = Steps()
+    steps, rounded = Steps(), []
     for name, effect in effects.items():
+        rounded.append(name)
         finest, costs = getattr(Steps(), name), {}
         for bits in range(max(0, finest - 11), finest + 1):
-            tried = Steps(**{**vars(steps), name: bits})
-            _restore(network, trained)
-            put(network, levels(network, tried), tried)
+            tried = replace(steps, **{name: bits})
+            for (parameter, kind), value in zip(tensors(network), trained, strict=True):
+                own = getattr(tried, kind)
+                parameter.copy_(meant(nearest(value, own), own) if kind in rounded else value)
             costs[bits] = float(effect()) + multiplier * weight_bits(network, tried)
-        steps = Steps(**{**vars(steps), name: min(costs, key=lambda bits: costs[bits])})
-    _restore(network, trained)
+        steps = replace(steps, **{name: min(costs, key=lambda bits: costs[bits])})
+    for (parameter, _), value in zip(tensors(network), trained, strict=True):
+        parameter.copy_(value)
     put(network, levels(network, steps), steps)
     return steps
-
-
-def _restore(network: CoolChic, trained: list[Tensor]) -> None:
-    for (parameter, _), value in zip(tensors(network, Steps()), trained, strict=True):
-        parameter.copy_(value)
