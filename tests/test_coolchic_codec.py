@@ -114,6 +114,16 @@ def test_another_rate_of_the_same_picture_starts_from_the_first(photo):
     assert multiplier_at(V2, 5) == pytest.approx(1e-4)
 
 
+def test_a_finished_fit_leaves_no_state_to_another_picture(photo, monkeypatch, tmp_path):
+    monkeypatch.setitem(SCHEDULES, "draft", QUICK)
+    codec, state = CoolChicV2Codec(), tmp_path / "state"
+    options = {"preset": "draft", "state": str(state)}
+    turned = codec.encoder(photo.rotate(180), **options)(3)
+    assert not state.exists()
+    assert codec.encoder(photo, **options)(3) == codec.compress(photo, quality=3, preset="draft")
+    assert turned != codec.compress(photo, quality=3, preset="draft")
+
+
 def test_a_rate_and_a_quality_are_reached(photo, monkeypatch):
     monkeypatch.setitem(SCHEDULES, "draft", QUICK)
     codec, pixels = CoolChicV2Codec(), 30 * 40

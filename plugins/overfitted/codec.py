@@ -90,11 +90,7 @@ class OverfittedCodec:
             UnknownNameError: for an unknown preset or loss.
             ImageError: a picture that cannot be coded.
         """
-        kept = None if state is None else Path(state)
-        data = self.encoder(image, preset=preset, loss=loss, state=state)(quality)
-        if kept is not None:
-            kept.unlink(missing_ok=True)
-        return data
+        return self.encoder(image, preset=preset, loss=loss, state=state)(quality)
 
     def encoder(
         self,
@@ -126,8 +122,9 @@ class OverfittedCodec:
                     bar.set_postfix_str(standing)
 
                 fit = partial(self.fit, x, quality, preset, chosen, place, told)
-                chunks, crc, network = fit(before)
-            before[quality] = network
+                chunks, crc, before[quality] = fit(before)
+            if place is not None:
+                place.unlink(missing_ok=True)  # or another picture would go on from it
             header = Header(
                 codec_fingerprint(self.name),
                 NO_SYNTHESIS,
