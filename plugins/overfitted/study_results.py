@@ -70,6 +70,5 @@ def draw(curves: Curves, metrics: Sequence[str]) -> bytes:
         panels[0, column].set_title(codec)
         for row, metric in enumerate(metrics):
             draw_curves(panels[row, column], shown, metric)
-            panels[row, column].set_xscale("log")
         panels[0, column].legend(fontsize=8)
     return encoded(drawing)
