@@ -103,12 +103,12 @@ def make_plans(args: argparse.Namespace) -> dict[tuple[str, str], Plan]:
             sweeps, _ = make_sweeps(spec, qualities[codec], variants=[variant])
             output = args.out / f"{codec}-{loss}.json"
             plans[codec, loss] = Plan(dataset, sweeps, METRICS, output, args.weights, args.device)
-    baselines, absent = make_sweeps(spec, qualities[codec], _names(args.baselines))
+    first = CodecSpec(codecs[0], device=args.device)
+    sweeps, absent = make_sweeps(first, qualities[first.name], _names(args.baselines))
     for name, reason in absent.items():
         print(f"cgen: baseline {name} skipped: {reason}", file=sys.stderr)
-    for name, points in list(baselines.items())[1:]:
-        output = args.out / f"{name}.json"
-        sweep = {name: points}
+    for name in list(sweeps)[1:]:
+        output, sweep = args.out / f"{name}.json", {name: sweeps[name]}
         plans[name, ""] = Plan(dataset, sweep, METRICS, output, args.weights, args.device)
     return plans
 
