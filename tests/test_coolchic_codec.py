@@ -16,6 +16,7 @@ from cgen_command import checkpoints as checkpoints
 from cgen_command import work as work
 from PIL import Image
 from quick_fits import QUICK, fit, psnr, small_photo, tensor_of
+from skimage import data as photographs
 from test_fuzz import damaged
 
 import compressai_gen  # noqa: F401  (fills the zoo)
@@ -180,6 +181,26 @@ def test_the_command_with_nothing_to_download(cgen, work):
         assert psnr(a, b) > 17
         with open(f"{version}.cgen", "rb") as file:
             assert codec_for(file.read()).name == name
+
+
+def test_compressais_eval_model_fits_and_measures(cgen, work, monkeypatch):
+    """It calls the factory with ``pretrained=True``, pads, and works without gradients."""
+    stages = Stage(60, 1), Stage(2, 0.2, "latents", rounded=True, fixed=True)
+    monkeypatch.setitem(SCHEDULES, "fast", Schedule(((1, 0),), stages))
+    (work / "photos").mkdir()
+    astronaut = photographs.astronaut()[:168, 150:322]
+    Image.fromarray(astronaut).save("photos/a.png")
+    before = torch.get_num_threads()
+    arguments = ("eval-model", "pretrained", "photos", "-a", "cool-chic-v1", "-q", "2,4")
+    status, out, err = cgen(*arguments)
+    torch.set_num_threads(before)
+    assert status == 0, err
+    results = json.loads(out[out.index("{") :])["results"]
+    x = tensor_of(astronaut)
+    flat = psnr(x.mean((1, 2), keepdim=True), x)
+    assert all(value > flat for value in results["psnr-rgb"])
+    assert all(0 < rate < 3 for rate in results["bpp"])
+    assert len(results["bpp"]) == 2
 
 
 def test_the_zoo_also_without_gradients(photo):
