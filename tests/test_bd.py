@@ -72,8 +72,12 @@ def test_limits_cut_both_curves():
 @pytest.mark.parametrize(
     ("anchor", "test", "kwargs", "message"),
     [
-        (curve(), curve(values=[value + 50 for value in PSNR]), {}, "no common range of quality"),
-        (curve(), curve([100 * rate for rate in RATES]), {}, "no common range of rate"),
+        (
+            curve(),
+            curve([100 * rate for rate in RATES], [value + 50 for value in PSNR]),
+            {},
+            "no quality and no rate in common: c covers 30 to .* at 0.1 to 1.1 bpp, c covers 80",
+        ),
         (curve(), curve(), {"min_bpp": 2}, "0 usable rate points between 2 and inf bpp"),
         (curve(), curve(higher_is_better=False), {}, "disagree"),
         (curve(), curve(), {"method": "cubic"}, "'cubic'; allowed: pchip, akima"),
@@ -82,6 +86,20 @@ def test_limits_cut_both_curves():
 def test_what_cannot_be_compared_is_refused(anchor, test, kwargs, message):
     with pytest.raises(OptionError, match=message):
         bd(anchor, test, **kwargs)
+
+
+def test_without_a_common_rate_there_is_still_a_bd_rate():
+    result = bd(curve(), curve([100 * rate for rate in RATES]))
+    assert result.bd_rate == pytest.approx(9900)
+    assert result.bd_metric is None
+    assert (result.quality_overlap, result.rate_overlap) == (1, 0)
+
+
+def test_without_a_common_quality_there_is_still_a_bd_metric():
+    result = bd(curve(), curve(values=[value + 50 for value in PSNR]))
+    assert result.bd_rate is None
+    assert result.bd_metric == pytest.approx(50)
+    assert result.quality_overlap == 0
 
 
 @pytest.mark.parametrize("bad", [[0.0, 1.0], [-1.0, 1.0], [math.nan, 1.0]])
@@ -105,6 +123,20 @@ def test_command_handles_lower_is_better(tmp_path, capsys):
     assert "BD-rate   -50.00 %   new needs fewer bits than old" in out
     assert main(["bdrate", anchor, test, "--metric", "lpips-squeeze", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["bd_rate"] == pytest.approx(-50)
+
+
+def test_command_tells_which_delta_there_is_not(tmp_path, capsys):
+    anchor = write(tmp_path / "a.json", RATES, LPIPS, "old")
+    dearer = write(tmp_path / "d.json", [100 * rate for rate in RATES], LPIPS, "dear")
+    better = write(tmp_path / "b.json", RATES, [value - 1 for value in LPIPS], "good")
+    assert main(["bdrate", anchor, dearer, "--metric", "lpips-squeeze"]) == 0
+    out = capsys.readouterr().out
+    assert "BD-rate   +9900.00 %   dear needs more bits" in out
+    assert "BD-metric none: no rate in common" in out
+    assert main(["bdrate", anchor, better, "--metric", "lpips-squeeze"]) == 0
+    out = capsys.readouterr().out
+    assert "BD-rate   none: good and old have no lpips-squeeze in common" in out
+    assert "BD-metric -1.0000" in out
 
 
 def test_command_refuses_other_pictures_unless_forced(tmp_path, capsys):

@@ -60,11 +60,9 @@ def run(args: argparse.Namespace) -> None:
 def _text(result: BdResult, anchor: Report, test: Report, metric: str) -> str:
     from compressai_gen.metrics.direction import unit
 
-    saved = "fewer" if result.bd_rate < 0 else "more"
     lines = [
-        f"BD-rate   {result.bd_rate:+.2f} %   {test.name} needs {saved} bits than {anchor.name} "
-        f"at equal {metric}",
-        f"BD-metric {result.bd_metric:+.4f} {unit(metric) or metric}   at equal rate",
+        _rate(result.bd_rate, anchor.name, test.name, metric),
+        _metric(result.bd_metric, unit(metric) or metric),
         f"overlap   {result.quality_overlap:.0%} of the quality range, "
         f"{result.rate_overlap:.0%} of the range of log rates "
         f"({result.method}, {result.points[0]} and {result.points[1]} points)",
@@ -74,3 +72,16 @@ def _text(result: BdResult, anchor: Report, test: Report, metric: str) -> str:
             f"left out  {name} at {rate:.4f} bpp ({value:.4f}), no better than a cheaper one"
         )
     return "\n".join(lines)
+
+
+def _rate(percent: float | None, anchor: str, test: str, metric: str) -> str:
+    if percent is None:
+        return f"BD-rate   none: {test} and {anchor} have no {metric} in common"
+    saved = "fewer" if percent < 0 else "more"
+    return f"BD-rate   {percent:+.2f} %   {test} needs {saved} bits than {anchor} at equal {metric}"
+
+
+def _metric(difference: float | None, unit: str) -> str:
+    if difference is None:
+        return "BD-metric none: no rate in common"
+    return f"BD-metric {difference:+.4f} {unit}   at equal rate"

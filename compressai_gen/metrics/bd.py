@@ -1,7 +1,8 @@
 """Bjontegaard deltas (ITU-T VCEG-M33) by the `bjontegaard` package.
 
 BD-rate is the mean difference in rate at equal quality, BD-metric the mean difference in quality at
-equal rate, both over the range that the two curves share. The package wants monotone curves that
+equal rate, both over the range that the two curves share; where they share no quality, or no rate,
+that one of the two is None. The package wants monotone curves that
 rise with the rate, so a curve is prepared first: sorted, a lower-is-better metric negated, points
 that cost more without being better dropped (and counted), and cut to the wanted range of rates.
 """
@@ -51,8 +52,8 @@ class BdResult:
     """What `bd` measured; negative BD-rate means the test codec needs fewer bits.
 
     Attributes:
-        bd_rate: percent.
-        bd_metric: test minus anchor, in the metric's own unit and sign.
+        bd_rate: percent; None without a common quality.
+        bd_metric: test minus anchor, in the metric's own unit and sign; None without a common rate.
         method: how the points were interpolated.
         quality_overlap: share of the joint quality range that both curves cover, 0 to 1; BD-rate
             speaks for that share only.
@@ -61,8 +62,8 @@ class BdResult:
         points: how many points of the anchor and of the test were used, cut ends included.
     """
 
-    bd_rate: float
-    bd_metric: float
+    bd_rate: float | None
+    bd_metric: float | None
     method: str
     quality_overlap: float
     rate_overlap: float
@@ -90,7 +91,7 @@ def bd(
 
     Raises:
         OptionError: unknown method, curves of opposite direction, fewer than two points left, or
-            curves without a common range.
+            curves that have neither a quality nor a rate in common.
     """
     if method not in METHODS:
         raise OptionError(f"method {method!r}; allowed: {', '.join(METHODS)}")
@@ -105,27 +106,22 @@ def bd(
     a, t = prepared
     quality_overlap = _overlap([sign * v for v in a.values], [sign * v for v in t.values])
     rate_overlap = _overlap(*([math.log(rate) for rate in curve.rates] for curve in (a, t)))
-    for overlap, what in ((quality_overlap, "quality"), (rate_overlap, "rate")):
-        if overlap <= 0:
-            raise OptionError(_no_overlap(a, t, what))
-    rate, quality = _deltas(a, t, sign, method)
-    points = (len(a.rates), len(t.rates))
-    return BdResult(
-        rate, sign * quality, method, quality_overlap, rate_overlap, tuple(dropped), points
-    )
-
-
-def _deltas(a: Curve, t: Curve, sign: int, method: str) -> tuple[float, float]:
-    from bjontegaard import bd_psnr, bd_rate
-
+    if not quality_overlap and not rate_overlap:
+        raise OptionError(_no_overlap(a, t))
     arguments = [a.rates, [sign * v for v in a.values], t.rates, [sign * v for v in t.values]]
+    rate = _delta("bd_rate", arguments, method) if quality_overlap else None
+    quality = sign * _delta("bd_psnr", arguments, method) if rate_overlap else None
+    points = (len(a.rates), len(t.rates))
+    return BdResult(rate, quality, method, quality_overlap, rate_overlap, tuple(dropped), points)
+
+
+def _delta(kind: str, arguments: Sequence[Sequence[float]], method: str) -> float:
+    import bjontegaard
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns below 75 % overlap; the caller reports it
-        rate, quality = (
-            float(delta(*arguments, method, require_matching_points=False))
-            for delta in (bd_rate, bd_psnr)
-        )
-    return rate, quality
+        delta = getattr(bjontegaard, kind)
+        return float(delta(*arguments, method, require_matching_points=False))
 
 
 def _monotone(curve: Curve) -> tuple[Curve, list[tuple[float, float]]]:
@@ -168,17 +164,18 @@ def _need_two(curve: Curve, where: str) -> None:
 
 
 def _overlap(first: Sequence[float], second: Sequence[float]) -> float:
-    """Length both intervals share over the length they span together; negative if disjoint."""
+    """Length both intervals share over the length they span together; 0 if disjoint."""
     shared = min(max(first), max(second)) - max(min(first), min(second))
-    return shared / (max(*first, *second) - min(*first, *second))
+    return max(0.0, shared / (max(*first, *second) - min(*first, *second)))
 
 
-def _no_overlap(anchor: Curve, test: Curve, what: str) -> str:
-    spans = []
-    for curve in (anchor, test):
-        numbers = curve.values if what == "quality" else curve.rates
-        spans.append(f"{curve.name} covers {min(numbers):.4g} to {max(numbers):.4g}")
+def _no_overlap(*curves: Curve) -> str:
+    spans = [
+        f"{curve.name} covers {min(curve.values):.4g} to {max(curve.values):.4g} "
+        f"at {curve.rates[0]:.4g} to {curve.rates[-1]:.4g} bpp"
+        for curve in curves
+    ]
     return (
-        f"no common range of {what}: {spans[0]}, {spans[1]}; "
+        f"no quality and no rate in common: {', '.join(spans)}; "
         "evaluate rate points that overlap, or widen the limits"
     )

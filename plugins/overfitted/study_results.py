@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Table = list[dict[str, Any]]
 NOTHING = "-"
-"""In place of a BD-rate: the curves have no quality, or no rate, in common."""
+"""In place of a BD-rate: the curves have no quality in common, or too few points."""
 
 
 def tables(curves: Curves, metrics: Sequence[str]) -> dict[str, Table]:
@@ -46,9 +46,10 @@ def _rates(anchor: Report, test: Report, metrics: Sequence[str]) -> dict[str, st
 
 def _rate(anchor: Report, test: Report, metric: str) -> str:
     try:
-        return f"{bd(anchor.curve(metric), test.curve(metric)).bd_rate:+.1f}"
+        rate = bd(anchor.curve(metric), test.curve(metric)).bd_rate
     except OptionError:
-        return NOTHING
+        rate = None
+    return NOTHING if rate is None else f"{rate:+.1f}"
 
 
 def draw(curves: Curves, metrics: Sequence[str]) -> bytes:
