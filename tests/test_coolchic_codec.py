@@ -101,6 +101,19 @@ def test_a_killed_fit_goes_on(photo, tmp_path):
     assert coolchic_files.write(network, steps)[1]
 
 
+def test_a_state_serves_the_same_fit_alone(photo, tmp_path):
+    x, state = tensor_of(photo), tmp_path / "state"
+    fit(x, V1, 1e-3, QUICK, state=state)
+    for other, options, named in (
+        (x.flip(2), {}, "picture"),
+        (x, {"loss": "l1", "seed": 1}, "loss and seed"),
+    ):
+        with pytest.raises(OptionError, match=f"is the state of another {named}: give"):
+            fit(other, V1, 1e-3, QUICK, state=state, **options)
+    with pytest.raises(OptionError, match="another codec: give"):
+        fit(x, V2, 1e-3, QUICK, state=state)
+
+
 def test_another_rate_of_the_same_picture_starts_from_the_first(photo):
     x, seen = tensor_of(photo), []
     first, _ = fit(x, V1, 1e-3, QUICK)

@@ -28,6 +28,7 @@ from compressai_gen.training.ema import MovingAverage
 from compressai_gen.training.log import TrainingLog
 from compressai_gen.training.optimizers import Optimizers, network_parameters
 from compressai_gen.training.recipe import Recipe
+from compressai_gen.training.state_file import StateFile
 
 SAVE_EVERY_SECONDS = float(os.environ.get("COMPRESSAI_GEN_SAVE_SECONDS", "120"))
 LOG_EVERY_STEPS = 50
@@ -100,7 +101,7 @@ class Trainer:
         )
         self.module = self.accelerator.prepare(task)
         self.ema = MovingAverage(self.model, recipe.ema)
-        self.state_file = self.out / "state.pt"
+        self.state_file = StateFile(self.out / "state.pt")
 
     @property
     def model(self) -> Any:
@@ -205,24 +206,24 @@ class Trainer:
     # -- state --------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write the state beside the old one, then rename: a kill in between loses nothing."""
+        """Keep the state."""
         if self.accelerator.is_main_process:
-            state = {
-                "model": self.model.state_dict(),
-                "optimizers": self.optimizers.state_dict(),
-                "ema": self.ema.state_dict(),
-                "step": self.step,
-                "seconds": self.seconds,
-            }
-            torch.save(state, self.state_file.with_suffix(".new"))
-            os.replace(self.state_file.with_suffix(".new"), self.state_file)
+            self.state_file.write(
+                {
+                    "model": self.model.state_dict(),
+                    "optimizers": self.optimizers.state_dict(),
+                    "ema": self.ema.state_dict(),
+                    "step": self.step,
+                    "seconds": self.seconds,
+                }
+            )
         self.accelerator.wait_for_everyone()
 
     def resume(self) -> None:
         """Go on from the saved state, if there is one, with fresh random draws."""
-        if not self.state_file.exists():
+        state = self.state_file.read()
+        if state is None:
             return
-        state = torch.load(self.state_file, map_location="cpu", weights_only=True)
         self.model.load_state_dict(state["model"])
         self.optimizers.load_state_dict(state["optimizers"])
         self.ema.load_state_dict(state["ema"])

@@ -9,7 +9,6 @@ lowers the learning rate).
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,11 +16,13 @@ import torch
 from torch import Tensor
 
 from compressai_gen.losses.loading import Loss
+from compressai_gen.training.state_file import StateFile
 from compressai_gen_plugins.overfitted.coolchic import CoolChic, Version, grid_sizes
 from compressai_gen_plugins.overfitted.coolchic_cost import PREFIX, Cost, loss_of
 from compressai_gen_plugins.overfitted.coolchic_schedules import Schedule, Stage
 from compressai_gen_plugins.overfitted.coolchic_weights import Steps, quantise
 from compressai_gen_plugins.overfitted.stack import Stack, Weights, clip, rows_at_once
+from compressai_gen_plugins.overfitted.states import kept
 
 CHECK = 50
 """Iterations between looks at the loss with rounded latents."""
@@ -72,13 +73,17 @@ def fit(
         UnknownNameError: no such loss.
         MissingWeightsError: its weights are not on this machine.
         ImageError: the loss cannot judge pictures this small.
+        CodecError: of the state: not one, of another fit, or it cannot be written.
     """
     multipliers = [multiplier] * len(x) if isinstance(multiplier, int | float) else multiplier
     chosen = schedule if start is None else schedule.continued()
+    settings = {"codec": version.name, "quality": list(multipliers), "preset": chosen}
+    settings |= {"loss": loss, "seed": seed}
     with torch.enable_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        where = kept(state, x, **settings)
         judge = loss_of(loss, x.device)
-        fitting = Fitting(x, version, multipliers, chosen, judge, seed, state, progress)
+        fitting = Fitting(x, version, multipliers, chosen, judge, seed, where, progress)
         return fitting.run(start)
 
 
@@ -86,9 +91,10 @@ class Fitting:
     """Fits of some pictures, each with some candidates while it warms up.
 
     Args:
-        x, version, schedule, seed, state, progress: as for :func:`fit`.
+        x, version, schedule, seed, progress: as for :func:`fit`.
         multipliers: lambda of every picture.
         loss: what is minimised beside the rate.
+        state: kept after every stage.
     """
 
     def __init__(
@@ -99,7 +105,7 @@ class Fitting:
         schedule: Schedule,
         loss: Loss,
         seed: int = 0,
-        state: Path | None = None,
+        state: StateFile | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.x, self.schedule, self.state, self.progress = x, schedule, state, progress
@@ -262,26 +268,24 @@ class Fitting:
         self.take(networks)
 
     def save(self) -> None:
-        """Keep the state, written beside the old one and renamed."""
-        if self.state is None:
-            return
-        content = {
-            "best": self.best,
-            "best_cost": self.best_cost,
-            "done": self.done,
-            "stage": self.stage,
-            "multipliers": self.multipliers,
-            "steps": [vars(steps) for steps in self.steps],
-        }
-        fresh = self.state.with_name(f".{self.state.name}.new")
-        torch.save(content, fresh)
-        os.replace(fresh, self.state)
+        """Keep the state."""
+        if self.state is not None:
+            self.state.write(
+                {
+                    "best": self.best,
+                    "best_cost": self.best_cost,
+                    "done": self.done,
+                    "stage": self.stage,
+                    "multipliers": self.multipliers,
+                    "steps": [vars(steps) for steps in self.steps],
+                }
+            )
 
     def resume(self) -> bool:
         """Go on from the last finished stage, if there is one."""
-        if self.state is None or not self.state.exists():
+        content = None if self.state is None else self.state.read(self.x.device)
+        if content is None:
             return False
-        content = torch.load(self.state, map_location=self.x.device, weights_only=True)
         self.take([{k: v[n] for k, v in content["best"].items()} for n in range(len(self.x))])
         self.best_cost, self.done = content["best_cost"], content["done"]
         self.stage, self.multipliers = content["stage"], content["multipliers"]

@@ -9,7 +9,6 @@ truncates).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from inspect import signature
@@ -20,9 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from compressai_gen.losses.loading import Loss, load_loss
+from compressai_gen.training.state_file import StateFile
 from compressai_gen_plugins.overfitted.nif import Nif, Sizes, features, grid
 from compressai_gen_plugins.overfitted.nif_schedules import FULL, ROUNDED, Phase, Schedule
 from compressai_gen_plugins.overfitted.stack import Stack, Weights
+from compressai_gen_plugins.overfitted.states import kept
 from compressai_gen_plugins.overfitted.weights import dequantised, quantised
 
 DATA_SCALE = 2.0
@@ -70,11 +71,14 @@ def fit(
         UnknownNameError: no such loss.
         MissingWeightsError: its weights are not on this machine.
         ImageError: the loss cannot judge pictures this small.
+        CodecError: of the state: not one, of another fit, or it cannot be written.
     """
+    settings = {"codec": "nif", "size": sizes, "preset": schedule, "loss": loss, "seed": seed}
     with torch.enable_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Nif(sizes).to(x.device)
-        fitting = Fitting(x, network, schedule, loss_of(loss, x.device), seed, state)
+        where = kept(state, x, **settings)
+        fitting = Fitting(x, network, schedule, loss_of(loss, x.device), seed, where)
         return fitting.run(progress)
 
 
@@ -115,10 +119,11 @@ class Fitting:
     """Fits of some pictures, step by step.
 
     Args:
-        x, seed, state: as for :func:`fit`.
+        x, seed: as for :func:`fit`.
         network: fresh, where every picture's starts.
         schedule: how long.
         loss: what is minimised.
+        state: kept after every cycle.
     """
 
     def __init__(
@@ -128,7 +133,7 @@ class Fitting:
         schedule: Schedule,
         loss: Loss,
         seed: int = 0,
-        state: Path | None = None,
+        state: StateFile | None = None,
     ) -> None:
         self.cost, self.schedule, self.state = Cost(network, loss), schedule, state
         self.stack = Stack(self.cost, [self.cost.state_dict()] * len(x), AT_ONCE)
@@ -207,24 +212,22 @@ class Fitting:
             shake(weights, progress, is_rounded, generator)
 
     def save(self) -> None:
-        """Keep the state, written beside the old one and renamed."""
-        if self.state is None:
-            return
-        content = {
-            "best": self.best,
-            "best_loss": self.best_loss,
-            "done": self.done,
-            "shakes": [generator.get_state() for generator in self.shakes],
-        }
-        fresh = self.state.with_name(f".{self.state.name}.new")
-        torch.save(content, fresh)
-        os.replace(fresh, self.state)
+        """Keep the state."""
+        if self.state is not None:
+            self.state.write(
+                {
+                    "best": self.best,
+                    "best_loss": self.best_loss,
+                    "done": self.done,
+                    "shakes": [generator.get_state() for generator in self.shakes],
+                }
+            )
 
     def resume(self) -> None:
         """Go on from the last finished cycle."""
-        if self.state is None or not self.state.exists():
+        content = None if self.state is None else self.state.read()
+        if content is None:
             return
-        content = torch.load(self.state, map_location="cpu", weights_only=True)
         device = self.best_loss.device
         self.best = {name: value.to(device) for name, value in content["best"].items()}
         self.best_loss, self.done = content["best_loss"].to(device), content["done"]
