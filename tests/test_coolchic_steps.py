@@ -129,6 +129,30 @@ def test_pictures_side_by_side_are_pictures_one_by_one(version, part, loss, monk
     torch.testing.assert_close(found(), alone)  # two, then one
 
 
+@VERSIONS
+def test_gains_are_lifted_and_latents_stay(version):
+    fitting = started(version, count=2)
+    with torch.no_grad():
+        fitting.stack.weights["network.log2_gains"] += torch.rand(2, 7) - 1  # V2's least is 1
+    before = [fitting.network(n).latents(torch.clone) for n in range(2)]
+    for _ in range(2):
+        fitting.lift()
+        for n, grids in enumerate(before):
+            network = fitting.network(n)
+            torch.testing.assert_close(network.latents(torch.clone), grids)
+            gains = 2 ** network.log2_gains.detach()
+            assert float(gains.min()) == pytest.approx(16)
+            assert gains.max() > 30
+
+
+def test_a_warm_up_ends_with_lifted_gains():
+    x, schedule = torch.rand(1, 3, 20, 24), Schedule(((2, 10), (1, 10)), ())
+    fitting = Fitting(x, V1, [1e-3], schedule, loss_of("mse", x.device))
+    fitting.warm_up()
+    assert float(fitting.best["network.log2_gains"].min()) == pytest.approx(4)
+    assert fitting.best_cost == fitting.check()
+
+
 @pytest.mark.parametrize("all_at_once", [False, True])
 def test_a_fit_does_not_depend_on_its_neighbours(all_at_once, monkeypatch):
     for module in (blocks, stack):

@@ -33,6 +33,9 @@ PEAK = 1e-2
 AT_ONCE = 2**22
 """Pixels of all pictures that are fitted at once on a GPU: ten of 768x512, about 3 GiB."""
 
+LEAST_GAIN = 16.0
+"""Of all grids, after a warm-up."""
+
 Progress = Callable[[int, str], None]
 """Iterations done, and where the fit stands."""
 
@@ -178,7 +181,23 @@ class Fitting:
                 candidates.sort(key=lambda pair: pair[0])
             pool = [[weights for _, weights in candidates] for candidates in ranked]
         self.take([candidates[0] for candidates in pool])
+        self.lift()
         self.look()
+
+    def lift(self) -> None:
+        """Let the latents of the finer grids move faster, from where they are.
+
+        Their gains start low, so that what the coarser grids can hold is not put into them; but
+        as published, where they stay low, a latent of the finest moves by PEAK an iteration, and
+        detail at high rates takes longer than there are iterations.
+        """
+        weights, name = self.stack.weights, PREFIX + "log2_gains"
+        gains = (2 ** weights[name].detach()).clamp(min=self.version.least_gain)
+        lifted = gains.clamp(min=LEAST_GAIN)
+        weights[name] = lifted.log2()
+        for level, scale in enumerate((gains / lifted).unbind(1)):
+            grid = f"{PREFIX}grids.{level}"
+            weights[grid] = weights[grid].detach() * scale[:, None, None, None, None]
 
     def adapt(self) -> None:
         """Once: make lambda mean for this loss what it means for the mean square.
