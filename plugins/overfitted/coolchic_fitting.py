@@ -154,6 +154,7 @@ class Fitting:
             self.save()
         if not self.steps:
             self.round_networks()
+        self.check()  # tells of what is kept, which need not be the last state
         return [(self.network(n).eval(), steps) for n, steps in enumerate(self.steps)]
 
     def network(self, number: int) -> CoolChic:
