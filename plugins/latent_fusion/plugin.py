@@ -98,6 +98,13 @@ def register_recipes(register: RegisterRecipe) -> None:
         option("quantize_target", bool, False, "round the auxiliary encoder's latent"),
     )
     register("latent-fusion", f"{HERE}.recipe:LATENT_FUSION", options=options)
+    blend = (
+        options[0],
+        option("other", str, None, "second of two fusion modules; --init is the first"),
+        option("share_low", float, 0.0, "of the second, at the lowest rate"),
+        option("share_high", float, 1.0, "of the second, at the highest rate"),
+    )
+    register("fusion-blend", f"{HERE}.blend:FUSION_BLEND", options=blend)
 
 
 @hookimpl

@@ -210,13 +210,9 @@ class FusionTask(Task):
 
     def noised(self, y_hat: Tensor, y_bar: Tensor | None) -> tuple[Tensor, Tensor]:
         """y_t and t/T for every picture, at random t."""
-        noise = torch.randn_like(y_hat)
         if y_bar is None:
-            return noise, torch.ones(len(y_hat), device=y_hat.device)
-        time = torch.randint(len(self.alphas), (len(y_hat),), device=y_hat.device)
-        alpha = self.alphas[time][:, None, None, None]
-        signal = y_bar if self.noise_target == "y_bar" else y_hat
-        return alpha.sqrt() * signal + (1 - alpha).sqrt() * noise, (time + 1) / len(self.alphas)
+            return torch.randn_like(y_hat), torch.ones(len(y_hat), device=y_hat.device)
+        return noised(y_bar if self.noise_target == "y_bar" else y_hat, self.alphas)
 
     @torch.no_grad()
     def target(self, x: Tensor, quality: Tensor | None) -> Tensor | None:
@@ -227,6 +223,14 @@ class FusionTask(Task):
         if self.quantize:
             y_bar = self.base.quantized(y_bar, quality)
         return self.model.fusion.normalize(y_bar)
+
+
+def noised(signal: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor]:
+    """Latents (B, C, h, w) with noise of a random t each, and t/T, (B,)."""
+    noise = torch.randn_like(signal)
+    time = torch.randint(len(alphas), (len(signal),), device=signal.device)
+    alpha = alphas[time][:, None, None, None]
+    return alpha.sqrt() * signal + (1 - alpha).sqrt() * noise, (time + 1) / len(alphas)
 
 
 @torch.no_grad()
