@@ -31,7 +31,7 @@ from compressai_gen_plugins.overfitted.coolchic_cost import loss_of
 from compressai_gen_plugins.overfitted.coolchic_fitting import Fitting
 from compressai_gen_plugins.overfitted.coolchic_model import multiplier_at
 from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES, Schedule, Stage
-from compressai_gen_plugins.overfitted.coolchic_weights import Steps, levels, put, quantise
+from compressai_gen_plugins.overfitted.coolchic_weights import Steps, choose_steps, levels, put
 
 VERSIONS = pytest.mark.parametrize("version", [V1, V2], ids=lambda v: v.name)
 
@@ -174,7 +174,9 @@ def test_every_kind_of_weights_gets_its_own_step(version, most):
             conv.bias.normal_()
         latents = [torch.randn(grid.shape).round() for grid in network.grids]
         trained = network.picture(latents)
-        steps = quantise(network, latents, lambda p: (p - trained).square().mean(), 1e-6)
+        steps = choose_steps(network, latents, lambda p: (p - trained).square().mean(), 1e-6)
+        assert torch.equal(network.picture(latents), trained)
+        put(network, levels(network, steps), steps)
         error = float((network.picture(latents) - trained).square().mean())
     assert error < most * float(trained.var())
     assert min(steps.weight, steps.bias) < 15
@@ -285,7 +287,9 @@ def test_losses_side_by_side(cgen, work, monkeypatch):
     assert status == 0, err
     read = [json.loads((work / f"r-loss{name}.json").read_text()) for name in ("mse", "l1")]
     assert [r["name"] for r in read] == ["cool-chic-v1-lossmse", "cool-chic-v1-lossl1"]
-    assert read[0]["results"]["bpp"] != read[1]["results"]["bpp"]
+    results = [r["results"] for r in read]
+    assert results[0]["bpp"] != results[1]["bpp"]
+    assert 0 < results[0]["network-bpp"][0] < results[0]["bpp"][0]
     assert read[1]["model"]["options"] == {"preset": "draft", "loss": "l1"}
     assert_one_line(cgen(*evaluate, "--tau", 0.5), "no option --tau")
 

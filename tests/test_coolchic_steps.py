@@ -11,9 +11,10 @@ from compressai_gen_plugins.overfitted.coolchic import V1, V2, bits, offsets
 from compressai_gen_plugins.overfitted.coolchic_cost import Cost, loss_of
 from compressai_gen_plugins.overfitted.coolchic_fitting import Fitting, fit
 from compressai_gen_plugins.overfitted.coolchic_schedules import Schedule, Stage
+from compressai_gen_plugins.overfitted.coolchic_weights import Steps, levels, put
 
 VERSIONS = pytest.mark.parametrize("version", [V1, V2], ids=lambda v: v.name)
-PARTS = ("latents", "arm", "synthesis", "all")
+PARTS = ("latents", "arm", "synthesis", "networks", "all")
 
 
 def started(version, size=(30, 41), count=1):
@@ -151,6 +152,37 @@ def test_a_warm_up_ends_with_lifted_gains():
     fitting.warm_up()
     assert float(fitting.best["network.log2_gains"].min()) == pytest.approx(4)
     assert fitting.best_cost == fitting.check()
+
+
+@VERSIONS
+def test_networks_are_trained_as_a_file_holds_them(version):
+    """Gradients are taken at rounded weights; what is kept is rounded, each by its own steps."""
+    fitting = started(version, count=2)
+    fitting.steps = [Steps(4, 6, 5, 7, 6), Steps(5, 7, 6, 8, 5)]
+    trained = fitting.stack.copied()
+    rounded = []
+    for number, steps in enumerate(fitting.steps):
+        network = fitting.network(number)
+        put(network, levels(network, steps), steps)
+        rounded.append(network)
+    stage = Stage(1, 1e-4, "networks", rounded=True, fixed=True)
+    optimizer = torch.optim.Adam(fitting.stack.trained(fitting.cost.names("networks")), 1e-6)
+    fitting.step(optimizer, stage)
+    for number, network in enumerate(rounded):
+        cost = Cost(network, fitting.cost.judge[0])
+        value = cost(fitting.x[number], fitting.multipliers[number], [])[0]
+        expected = gradients(cost, value)
+        for name in fitting.cost.names("networks"):
+            found = fitting.stack.weights[name].grad[number]
+            direction = found / found.norm()  # its length is limited
+            torch.testing.assert_close(direction, expected[name] / expected[name].norm())
+    moved = fitting.stack.weights["network.arm.layers.0.weight"].detach()
+    torch.testing.assert_close(moved, trained["network.arm.layers.0.weight"], atol=2e-6, rtol=0)
+    fitting.look()
+    for name in fitting.cost.names("networks"):
+        own = name.removeprefix("network.")
+        sent = torch.stack([dict(network.named_parameters())[own] for network in rounded])
+        assert torch.equal(fitting.best[name], sent)
 
 
 @pytest.mark.parametrize("all_at_once", [False, True])

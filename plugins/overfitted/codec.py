@@ -54,6 +54,8 @@ class OverfittedCodec:
     """Pictures of more are refused."""
     numbers_a_pixel: ClassVar[int]
     """That a fit keeps in memory."""
+    network_chunks: ClassVar[int | None] = None
+    """The first so many of a file hold the networks; None: all."""
 
     def __init__(
         self,
@@ -152,6 +154,20 @@ class OverfittedCodec:
             raise CorruptedFileError("the checksum of the file's integers does not match")
         return from_tensor(x_hat, output_type)
 
+    def figures(self, image: Picture, data: bytes) -> dict[str, float]:
+        """What only the codec can tell of a file.
+
+        Args:
+            image: not looked at.
+            data: the file.
+
+        Returns:
+            ``network-bpp``: bits for the weights of networks, per pixel.
+        """
+        header, chunks = unpack(data)
+        size = sum(map(len, chunks[: self.network_chunks]))
+        return {"network-bpp": 8 * size / (header.height * header.width)}
+
     def check_size(self, height: int, width: int) -> None:
         """Refuse what would not fit.
 
@@ -238,6 +254,7 @@ class CoolChicCodec(OverfittedCodec):
     default_loss = "mse"
     fit_pixels = 2**23
     numbers_a_pixel = 190
+    network_chunks = 2
 
     @property
     def quality_range(self) -> tuple[float, float]:

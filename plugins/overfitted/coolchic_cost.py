@@ -17,6 +17,7 @@ PARTS = {
     "latents": ("grids", "log2_gains"),
     "arm": ("arm",),
     "synthesis": ("synthesis", "kernel"),
+    "networks": ("arm", "synthesis", "kernel"),
     "all": ("grids", "log2_gains", "arm", "synthesis", "kernel"),
 }
 """What a stage trains: first words of parameters' names."""

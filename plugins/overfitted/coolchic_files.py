@@ -23,7 +23,7 @@ FINEST_BITS = tuple(vars(Steps()).values())
 def write(network: CoolChic, steps: Steps) -> tuple[list[bytes], int]:
     """The chunks of a file, and the CRC32 of all integers in it.
 
-    The network's weights are those of the file already (`coolchic_weights.quantise`).
+    The network's weights are those of the file already (`coolchic_weights.put`).
     """
     rows, stream, crc = pack_levels(levels(network, steps))
     arm = arm_coding.integer_arm(network.arm)

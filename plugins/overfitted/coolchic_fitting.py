@@ -1,9 +1,9 @@
 """Fitting COOL-CHIC to pictures: ``D + lambda R / pixels``, R of latents and, last, of weights.
 
 Latents are trained with uniform noise, then rounded with straight-through gradients; then the
-networks are rounded, and the latents get a last chance. What is kept is always the state with the
-lowest loss of *rounded* latents (the code of the loss paper keeps the last state, and its v1 never
-lowers the learning rate).
+networks are rounded, too, and trained on as a file holds them; the latents get a last chance. What
+is kept is always the state with the lowest loss of *rounded* latents (the code of the loss paper
+keeps the last state, and its v1 never lowers the learning rate).
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ from compressai_gen.training.state_file import StateFile
 from compressai_gen_plugins.overfitted.coolchic import CoolChic, Version, grid_sizes
 from compressai_gen_plugins.overfitted.coolchic_cost import PREFIX, Cost, loss_of
 from compressai_gen_plugins.overfitted.coolchic_schedules import Schedule, Stage
-from compressai_gen_plugins.overfitted.coolchic_weights import Steps, quantise
+from compressai_gen_plugins.overfitted.coolchic_weights import (
+    Steps,
+    choose_steps,
+    kinds,
+    meant,
+    nearest,
+)
 from compressai_gen_plugins.overfitted.stack import Stack, Weights, clip, rows_at_once
 from compressai_gen_plugins.overfitted.states import kept
 
@@ -148,12 +154,13 @@ class Fitting:
             self.save()
         for number, stage in enumerate(self.schedule.stages[self.stage :], self.stage):
             if stage.fixed and not self.steps:
-                self.round_networks()
+                self.choose()
             self.train(stage)
             self.stage = number + 1
             self.save()
         if not self.steps:
-            self.round_networks()
+            self.choose()
+            self.stack.weights = self.written()
         self.check()  # tells of what is kept, which need not be the last state
         return [(self.network(n).eval(), steps) for n, steps in enumerate(self.steps)]
 
@@ -235,7 +242,7 @@ class Fitting:
     def step(self, optimizer: torch.optim.Optimizer, stage: Stage) -> None:
         """One iteration."""
         noise = [] if stage.rounded else self.drawn()
-        self.stack.differentiate((*self.inputs(), noise), part=stage.part)
+        self.stack.differentiate((*self.inputs(), noise), self.written(), part=stage.part)
         clip(optimizer.param_groups[0]["params"], self.version.clip)
         optimizer.step()
 
@@ -255,7 +262,9 @@ class Fitting:
 
     def check(self) -> Tensor:
         """The cost of every network with rounded latents and a picture in range."""
-        costs, _, rate, error = self.stack.evaluate((*self.inputs(), []), clamped=True)
+        costs, _, rate, error = self.stack.evaluate(
+            (*self.inputs(), []), self.written(), clamped=True
+        )
         if self.progress is not None:
             psnr = -10 * error.log10().mean()
             self.progress(self.done, f"{float(rate.mean()):.3f} bpp, {float(psnr):.2f} dB")
@@ -266,26 +275,40 @@ class Fitting:
         costs = self.check()
         better = costs < self.best_cost
         self.best_cost = torch.where(better, costs, self.best_cost)
-        for name, value in self.stack.weights.items():
+        for name, value in self.written().items():
             self.best[name][better] = value.detach()[better]
         return better
 
+    def written(self) -> Weights:
+        """All parameters; once there are steps, the networks' as in a file.
+
+        Gradients are taken there, and move the parameters themselves.
+        """
+        weights = dict(self.stack.weights)
+        if self.steps:
+            for name, kind in kinds(self.cost.network).items():
+                value = weights[PREFIX + name].detach()
+                bits = torch.tensor([getattr(steps, kind) for steps in self.steps])
+                bits = bits.to(value.device).view(-1, *[1] * (value.dim() - 1))
+                weights[PREFIX + name] = meant(nearest(value, bits), bits).float()
+        return weights
+
     @torch.no_grad()
-    def round_networks(self) -> None:
-        """Give the networks the weights of a file; what is best starts anew."""
-        networks, loss = [], self.cost.judge[0]
+    def choose(self) -> None:
+        """Steps for the networks' weights; what is best starts anew."""
+        loss, found = self.cost.judge[0], []
         for number, x in enumerate(self.x[:, None]):
             network = self.network(number)
-            self.steps.append(
-                quantise(
+            found.append(
+                choose_steps(
                     network,
                     network.latents(torch.round),
                     lambda x_hat, x=x: loss(x_hat.clamp(0, 1), x).mean(),
                     float(self.multipliers[number]) / x[0, 0].numel(),
                 )
             )
-            networks.append(Cost(network, loss).state_dict())
-        self.take(networks)
+        self.steps = found
+        self.best_cost.fill_(float("inf"))
 
     def save(self) -> None:
         """Keep the state."""

@@ -12,10 +12,11 @@ class Stage:
     Attributes:
         iterations: at most.
         rate: of Adam, over PEAK.
-        part: what is trained: "all", "latents", "arm" or "synthesis" (with the upsampling).
+        part: what is trained: "all", "latents", "networks", or of these "arm" or "synthesis" (with
+            the upsampling).
         rounded: round latents, instead of adding noise.
         patience: iterations without a new best after which the stage ends; None for no such end.
-        fixed: train with networks that have been rounded.
+        fixed: train with the networks as a file holds them, rounded.
     """
 
     iterations: int
@@ -32,7 +33,7 @@ class Schedule:
 
     Attributes:
         warmup: candidates and iterations of every round.
-        stages: in order; the networks are rounded before the first that is ``fixed``.
+        stages: in order; steps are chosen before the first that is ``fixed``.
     """
 
     warmup: tuple[tuple[int, int], ...]
@@ -62,6 +63,9 @@ _FALL = (
     Stage(200, 1 / 20, rounded=True),
     *(Stage(100, 1 / 20, part, rounded=True) for part in ("arm", "synthesis")),
 )
+_WRITTEN = tuple(
+    Stage(100, rate, "networks", rounded=True, fixed=True) for rate in (1 / 50, 1 / 200)
+)
 SCHEDULES = {
     "draft": Schedule(
         ((3, 40),),  # of one candidate alone the rectifiers can all be off, and stay so
@@ -69,18 +73,20 @@ SCHEDULES = {
             Stage(120, 1),
             Stage(60, 1 / 5),
             Stage(30, 1 / 20, rounded=True),
+            Stage(20, 1 / 50, "networks", rounded=True, fixed=True),
             Stage(20, 1 / 5, "latents", rounded=True, fixed=True),
         ),
     ),
     "fast": Schedule(
         ((16, 200), (8, 200), (4, 200), (2, 200)),
-        (Stage(4000, 1), *_FALL, Stage(100, 1 / 5, "latents", rounded=True, fixed=True)),
+        (Stage(4000, 1), *_FALL, *_WRITTEN, Stage(100, 1 / 5, "latents", rounded=True, fixed=True)),
     ),
     "medium": Schedule(
         ((16, 200), (8, 400), (2, 200)),
         (
             Stage(20_000, 1, patience=1500),
             *_FALL,
+            *_WRITTEN,
             Stage(500, 1 / 5, "latents", rounded=True, fixed=True),
         ),
     ),
@@ -89,8 +95,10 @@ SCHEDULES = {
         (
             *(Stage(20_000, 1 / 2**k, patience=1500) for k in range(5)),
             *(Stage(2000, 1 / 2**k, rounded=True, patience=500) for k in range(5, 9)),
+            *_WRITTEN,
             Stage(1000, 1 / 5, "latents", rounded=True, patience=500, fixed=True),
         ),
     ),
 }
-"""By preset: those of v2's source, but for "draft"."""
+"""By preset: those of v2's source, but for "draft", and for the networks' training as a file holds
+them, which is ours."""

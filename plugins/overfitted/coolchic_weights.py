@@ -36,18 +36,22 @@ class Steps:
     kernel: int = FINEST
 
 
+def kinds(network: CoolChic) -> dict[str, str]:
+    """Parameters of a file, in its order, and the kind of each: a name in `Steps`."""
+    found = {}
+    for name, parameter in network.named_parameters():
+        part, bias = name.split(".")[0], parameter.dim() == 1
+        if part == "arm":
+            found[name] = "arm_bias" if bias else "arm_weight"
+        elif part == "synthesis":
+            found[name] = "bias" if bias else "weight"
+    return found if network.kernel is None else {**found, "kernel": "kernel"}
+
+
 def tensors(network: CoolChic) -> list[tuple[nn.Parameter, str]]:
-    """Every tensor of a file with its kind, a name in `Steps`, in the order of the file."""
-    listed = []
-    for module, weight, bias in (
-        (network.arm, "arm_weight", "arm_bias"),
-        (network.synthesis, "weight", "bias"),
-    ):
-        for parameter in module.parameters():
-            listed.append((parameter, bias if parameter.dim() == 1 else weight))
-    if network.kernel is not None:
-        listed.append((network.kernel, "kernel"))
-    return listed
+    """The same, as pairs of a parameter and its kind."""
+    named = dict(network.named_parameters())
+    return [(named[name], kind) for name, kind in kinds(network).items()]
 
 
 def levels(network: CoolChic, steps: Steps) -> list[Tensor]:
@@ -55,12 +59,12 @@ def levels(network: CoolChic, steps: Steps) -> list[Tensor]:
     return [nearest(p.detach(), getattr(steps, kind)) for p, kind in tensors(network)]
 
 
-def nearest(weights: Tensor, bits: int) -> Tensor:
+def nearest(weights: Tensor, bits: int | Tensor) -> Tensor:
     """Integers that stand for weights with so many fractional bits, in float."""
     return (weights * 2.0**bits).round().clamp(-LARGEST, LARGEST)
 
 
-def meant(values: Tensor, bits: int) -> Tensor:
+def meant(values: Tensor, bits: int | Tensor) -> Tensor:
     """What such integers stand for, in double precision."""
     return values.double() * 2.0**-bits
 
@@ -79,20 +83,20 @@ def weight_bits(network: CoolChic, steps: Steps) -> int:
 
 
 @torch.no_grad()
-def quantise(
+def choose_steps(
     network: CoolChic,
     latents: list[Tensor],
     distortion: Callable[[Tensor], Tensor],
     multiplier: float,
 ) -> Steps:
-    """Choose steps, and round the network to them.
+    """The steps that are worth their bits.
 
     Greedy, one kind of weights after the other, with what it changes evaluated alone: the
     autoregressive model changes the rate of the latents only, the others the picture only. Kinds
     whose turn is still to come are as they were trained.
 
     Args:
-        network: changed in place.
+        network: as trained; it stays so.
         latents: rounded.
         distortion: of a picture x_hat.
         multiplier: of the bits.
@@ -121,5 +125,4 @@ def quantise(
         steps = replace(steps, **{name: min(costs, key=lambda bits: costs[bits])})
     for (parameter, _), value in zip(tensors(network), trained, strict=True):
         parameter.copy_(value)
-    put(network, levels(network, steps), steps)
     return steps

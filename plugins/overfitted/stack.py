@@ -86,10 +86,12 @@ class Stack:
         return tuple(torch.cat(column) for column in zip(*values, strict=True))
 
     @torch.no_grad()
-    def evaluate(self, inputs: Inputs, **options: Any) -> tuple[Tensor, ...]:
+    def evaluate(
+        self, inputs: Inputs, at: Weights | None = None, **options: Any
+    ) -> tuple[Tensor, ...]:
         """What the module says, every scalar as a vector over the sets; arguments as above."""
         values = [
-            self.values(rows_of(self.weights, rows), rows_of(inputs, rows), options)
+            self.values(rows_of(at or self.weights, rows), rows_of(inputs, rows), options)
             for rows in self.parts(inputs)
         ]
         return tuple(torch.cat(column) for column in zip(*values, strict=True))
