@@ -63,9 +63,11 @@ _FALL = (
     Stage(200, 1 / 20, rounded=True),
     *(Stage(100, 1 / 20, part, rounded=True) for part in ("arm", "synthesis")),
 )
-_WRITTEN = tuple(
+WRITTEN = tuple(
     Stage(100, rate, "networks", rounded=True, fixed=True) for rate in (1 / 50, 1 / 200)
 )
+"""Ours, not published."""
+
 SCHEDULES = {
     "draft": Schedule(
         ((3, 40),),  # of one candidate alone the rectifiers can all be off, and stay so
@@ -79,14 +81,14 @@ SCHEDULES = {
     ),
     "fast": Schedule(
         ((16, 200), (8, 200), (4, 200), (2, 200)),
-        (Stage(4000, 1), *_FALL, *_WRITTEN, Stage(100, 1 / 5, "latents", rounded=True, fixed=True)),
+        (Stage(4000, 1), *_FALL, *WRITTEN, Stage(100, 1 / 5, "latents", rounded=True, fixed=True)),
     ),
     "medium": Schedule(
         ((16, 200), (8, 400), (2, 200)),
         (
             Stage(20_000, 1, patience=1500),
             *_FALL,
-            *_WRITTEN,
+            *WRITTEN,
             Stage(500, 1 / 5, "latents", rounded=True, fixed=True),
         ),
     ),
@@ -95,7 +97,7 @@ SCHEDULES = {
         (
             *(Stage(20_000, 1 / 2**k, patience=1500) for k in range(5)),
             *(Stage(2000, 1 / 2**k, rounded=True, patience=500) for k in range(5, 9)),
-            *_WRITTEN,
+            *WRITTEN,
             Stage(1000, 1 / 5, "latents", rounded=True, patience=500, fixed=True),
         ),
     ),
