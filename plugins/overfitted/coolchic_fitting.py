@@ -36,6 +36,13 @@ CHECK = 50
 PEAK = 1e-2
 """Learning rate of Adam at the start."""
 
+RISE = 50
+"""Iterations at the start of a stage in which its learning rate rises, a quarter of it at most.
+
+Adam begins with steps as long as the learning rate, whatever the gradient: in v2 they can switch
+off one of the three rectified channels that all of the picture goes through, for good.
+"""
+
 AT_ONCE = 2**22
 """Pixels of all pictures that are fitted at once on a GPU: ten of 768x512, about 3 GiB."""
 
@@ -229,11 +236,13 @@ class Fitting:
         parameters = self.stack.trained(self.cost.names(stage.part))
         optimizer = torch.optim.Adam(parameters, PEAK * stage.rate, fused=True)
         since = torch.zeros(len(self.stack), device=self.x.device)
+        rise = min(RISE, stage.iterations // 4) or 1
         for step in range(stage.iterations):
             if step % CHECK == 0:
                 since = (since + CHECK) * ~self.look()
                 if stage.patience is not None and bool((since > stage.patience).all()):
                     break
+            optimizer.param_groups[0]["lr"] = PEAK * stage.rate * min(1, (step + 1) / rise)
             self.step(optimizer, stage)
             self.done += self.candidates
         self.look()
