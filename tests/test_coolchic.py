@@ -56,6 +56,19 @@ def test_the_published_sizes():
     assert len(offsets(3)) == 24
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_three_colours_of_v2_start_open(seed):
+    """All of the picture goes through them, and what is off has no gradient."""
+    torch.manual_seed(seed)
+    network = CoolChic(V2, 16, 24)
+    latents = [torch.randn(1, 1, *size) for size in grid_sizes(16, 24)]
+    weights = list(network.synthesis.parameters())[: 2 * network.synthesis.pointwise]
+    h = network.synthesis.pixels(network.upsampled(latents)[0], *weights)
+    assert h.shape == (3, 16, 24)
+    assert float(h.detach().min()) > 0.3
+    assert float((network.picture(latents).detach() - 0.5).abs().max()) < 0.2
+
+
 @VERSIONS
 def test_the_causal_convolution_is_the_model_at_every_latent(version):
     arm, grid = random_arm(version), torch.randn(1, 1, 6, 7)

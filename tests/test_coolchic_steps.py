@@ -154,6 +154,16 @@ def test_a_warm_up_ends_with_lifted_gains():
     assert fitting.best_cost == fitting.check()
 
 
+@pytest.mark.parametrize(("iterations", "rise"), [(300, 50), (40, 10), (3, 1)])
+def test_the_learning_rate_of_a_stage_rises(iterations, rise, monkeypatch):
+    fitting, rates = started(V2), []
+    monkeypatch.setattr(fitting, "look", lambda: torch.ones(1, dtype=torch.bool))
+    monkeypatch.setattr(fitting, "step", lambda o, _: rates.append(o.param_groups[0]["lr"]))
+    fitting.train(Stage(iterations, 0.5))
+    expected = [5e-3 * min(1, (n + 1) / rise) for n in range(iterations)]
+    assert rates == pytest.approx(expected)
+
+
 @VERSIONS
 def test_networks_are_trained_as_a_file_holds_them(version):
     """Gradients are taken at rounded weights; what is kept is rounded, each by its own steps."""

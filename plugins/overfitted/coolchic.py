@@ -25,6 +25,13 @@ GRIDS = 7
 SHARPNESS = (-10.0, 13.8155)
 """Limits of the autoregressive model's second output o: its Laplace scale is exp(-o / 2)."""
 
+COLOURS = 3
+OPEN = 0.5
+"""First bias of v2's rectified colours, which all of the picture goes through.
+
+Published is one near 0, from which one of the three can be off for half of the pixels, for good.
+"""
+
 LEAST = 2.0**-16
 """Probability below which no symbol is put."""
 
@@ -187,6 +194,8 @@ class Synthesis(nn.ModuleList):
         """Layers with kernels of one pixel, which come first."""
         for conv, layer in zip(self, layers, strict=True):
             _start(cast(nn.Conv2d, conv), layer.residual, uniform_start)
+            if layer.relu and layer.outputs == COLOURS and not layer.residual:
+                nn.init.constant_(cast(Tensor, conv.bias), OPEN)
 
     def forward(self, x: Tensor) -> Tensor:
         convs, weights = list(self), list(self.parameters())
