@@ -40,7 +40,8 @@ RISE = 50
 """Iterations at the start of a stage in which its learning rate rises, a quarter of it at most.
 
 Adam begins with steps as long as the learning rate, whatever the gradient: in v2 they can switch
-off one of the three rectified channels that all of the picture goes through, for good.
+off one of the three rectified channels that all of the picture goes through, for good. A warm-up
+has no such rise: fresh networks need a push, and the better candidates go on.
 """
 
 AT_ONCE = 2**22
@@ -188,7 +189,7 @@ class Fitting:
             for first in range(0, count, size):
                 last = min(first + size, count)
                 self.take([weights for candidates in pool for weights in candidates[first:last]])
-                self.train(Stage(iterations, 1))
+                self.train(Stage(iterations, 1), rise=1)
                 self.adapt()
                 for number, cost in enumerate(self.check().tolist()):
                     ranked[number // self.candidates].append((cost, self.stack.one(number)))
@@ -231,12 +232,12 @@ class Fitting:
                 slope = (loss(far, x) - loss(near, x)).mean()
             self.multipliers[number] *= slope / (growth[1] - growth[0]).clamp(min=1e-12)
 
-    def train(self, stage: Stage) -> None:
+    def train(self, stage: Stage, rise: int = RISE) -> None:
         """One stage; ends with the best state so far."""
         parameters = self.stack.trained(self.cost.names(stage.part))
         optimizer = torch.optim.Adam(parameters, PEAK * stage.rate, fused=True)
         since = torch.zeros(len(self.stack), device=self.x.device)
-        rise = min(RISE, stage.iterations // 4) or 1
+        rise = min(rise, stage.iterations // 4) or 1
         for step in range(stage.iterations):
             if step % CHECK == 0:
                 since = (since + CHECK) * ~self.look()
