@@ -12,16 +12,13 @@ import torch.nn.functional as F
 from compressai_gen.errors import CodecError
 from compressai_gen_plugins.overfitted import arm_coding, arm_tables, fronts, kernels
 from compressai_gen_plugins.overfitted.coolchic import (
-    V1,
-    V2,
     Arm,
     CoolChic,
     bits,
     grid_sizes,
-    multiplications,
-    offsets,
     parameters_sent,
 )
+from compressai_gen_plugins.overfitted.coolchic_versions import V1, V2, multiplications, offsets
 
 VERSIONS = pytest.mark.parametrize("version", [V1, V2], ids=lambda v: v.name)
 

@@ -26,11 +26,12 @@ from compressai_gen.codec.rate_control import reach_bpp
 from compressai_gen.errors import BitstreamError, CodecError, OptionError
 from compressai_gen_plugins.overfitted import coolchic_files
 from compressai_gen_plugins.overfitted.codec import CoolChicV2Codec
-from compressai_gen_plugins.overfitted.coolchic import V1, V2, CoolChic
+from compressai_gen_plugins.overfitted.coolchic import CoolChic
 from compressai_gen_plugins.overfitted.coolchic_cost import loss_of
 from compressai_gen_plugins.overfitted.coolchic_fitting import Fitting
 from compressai_gen_plugins.overfitted.coolchic_model import multiplier_at
 from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES, Schedule, Stage
+from compressai_gen_plugins.overfitted.coolchic_versions import V1, V2
 from compressai_gen_plugins.overfitted.coolchic_weights import Steps, choose_steps, levels, put
 
 VERSIONS = pytest.mark.parametrize("version", [V1, V2], ids=lambda v: v.name)

@@ -37,11 +37,8 @@ def task(shares=(0.0, 1.0)):
 
 def test_the_share_follows_the_rate():
     blend = task((0.2, 0.8))
-    assert [round(float(blend.share(torch.tensor(q))), 6) for q in (0.0, 4.5, 9.0)] == [
-        0.2,
-        0.5,
-        0.8,
-    ]
+    shares = blend.share(torch.tensor([0.0, 4.5, 9.0]))
+    torch.testing.assert_close(shares, torch.tensor([0.2, 0.5, 0.8]))
     middle = blend.mixture(0.5)
     for name, value in blend.model.state_dict().items():  # which is where it starts
         torch.testing.assert_close(value, middle[name])
@@ -58,6 +55,15 @@ def test_it_learns_from_the_mixture_of_the_rate(monkeypatch, quality):
     assert blend(x).loss.item() < 1e-9
     blend.model.load_state_dict(far.state_dict())
     assert blend(x).loss.item() > 1e-5
+
+
+def test_a_fresh_module_that_answers_with_y_hat_is_no_division_by_zero():
+    first, second = pair()
+    for fusion in (first, second):
+        torch.nn.init.zeros_(fusion.conv_out.weight)
+        torch.nn.init.zeros_(fusion.conv_out.bias)
+    blend = BlendTask(first, second, Base(small_model(DEFAULT), 10), (0.0, 1.0))
+    assert blend(picture(64, 64)).loss.item() == 0
 
 
 def test_training_brings_it_nearer():

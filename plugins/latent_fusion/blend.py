@@ -20,7 +20,7 @@ from compressai_gen.errors import CheckpointError, OptionError
 from compressai_gen.training.loop import Losses, Task
 from compressai_gen.training.presets import Recipes, Run
 from compressai_gen.training.recipe import Recipe
-from compressai_gen_plugins.latent_fusion.runs import open_base
+from compressai_gen_plugins.latent_fusion.runs import open_base, usage
 from compressai_gen_plugins.latent_fusion.tasks import Base, noised
 from diffusers_codec.models.latent_fusion import LatentFusionModel
 from diffusers_codec.pipelines.latent_fusion.sampling import default_scheduler
@@ -50,6 +50,9 @@ class BlendRecipe(Recipe):
                 raise OptionError(f"{name.replace('_', '-')} {value:g}: give 0 to 1")
 
 
+LEAST_ANSWER = 1e-6
+"""Mean square of an answer that counts as one: a fresh D answers with y_hat itself."""
+
 IDENTITY = ("base", "other", "share_low", "share_high")
 """Fields that a run cannot change on its way."""
 
@@ -78,7 +81,7 @@ class BlendRecipes(Recipes[BlendRecipe]):
 
     def usage(self, folder: Path) -> str:
         """What to type to try the result."""
-        return f"cgen decompress photo.cgen out.png --tau 0.3 --fusion {folder}"
+        return usage(folder)
 
 
 class BlendTask(Task):
@@ -125,7 +128,7 @@ class BlendTask(Task):
             weights = self.mixture(self.share(quality[0]))
             wanted = functional_call(fusion, weights, (noisy, fraction), inputs)
         missed = (fusion(noisy, fraction, **inputs) - wanted).square().mean((1, 2, 3))
-        missed = missed / (wanted - y_hat).square().mean((1, 2, 3))
+        missed = missed / (wanted - y_hat).square().mean((1, 2, 3)).clamp(min=LEAST_ANSWER)
         return Losses(missed.mean(), {"loss": missed, "quality": quality})
 
     def share(self, quality: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ class FusionRecipes(Recipes["FusionRecipe"]):
 
     def usage(self, folder: Path) -> str:
         """What to type to try the result."""
-        return f"cgen decompress photo.cgen out.png --tau 0.3 --fusion {folder}"
+        return usage(folder)
 
 
 class FusionRun:
@@ -163,6 +163,11 @@ class FusionRun:
             )
         fusion.register_to_config(**bound)
         return fusion
+
+
+def usage(folder: Path) -> str:
+    """What to type to try a D."""
+    return f"cgen decompress photo.cgen out.png --tau 0.3 --fusion {folder}"
 
 
 def open_base(base: str, quality: float | None) -> ModelCodec:

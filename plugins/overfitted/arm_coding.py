@@ -12,7 +12,8 @@ from torch import Tensor
 from compressai_gen.errors import CodecError, CorruptedFileError
 from compressai_gen_plugins.overfitted import fronts, kernels
 from compressai_gen_plugins.overfitted.arm_tables import tables
-from compressai_gen_plugins.overfitted.coolchic import Arm, offsets
+from compressai_gen_plugins.overfitted.coolchic import Arm
+from compressai_gen_plugins.overfitted.coolchic_versions import offsets
 
 Grid = npt.NDArray[np.int64]
 

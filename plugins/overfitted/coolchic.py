@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import cast
 
@@ -18,100 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compressai_gen_plugins.overfitted.blocks import mapped, summed
-
-GRIDS = 7
-"""Grid i has 1/2**i of the resolution, rounded up."""
+from compressai_gen_plugins.overfitted.coolchic_versions import GRIDS, Layer, Version
 
 SHARPNESS = (-10.0, 13.8155)
 """Limits of the autoregressive model's second output o: its Laplace scale is exp(-o / 2)."""
 
-COLOURS = 3
-OPEN = 0.5
-"""First bias of v2's rectified colours, which all of the picture goes through.
-
-Published is one near 0, from which one of the three can be off for half of the pixels, for good.
-"""
-
 LEAST = 2.0**-16
 """Probability below which no symbol is put."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A convolution of the synthesis: output channels, kernel side, skip around it, ReLU after."""
-
-    outputs: int
-    kernel: int
-    residual: bool
-    relu: bool
-
-
-@dataclass(frozen=True)
-class Version:
-    """What tells the versions apart.
-
-    Attributes:
-        name: in the zoo.
-        radius: of the causal neighbourhood, latents.
-        layers: of the synthesis.
-        learned_upsampling: one 8x8 kernel for all levels, sent; bicubic otherwise.
-        least_gain: of the grids.
-        clip: of the gradient's norm.
-        noise_slope, round_slope: what the gradient of a quantised latent is multiplied with.
-        uniform_start: the synthesis starts from torch's uniform weights, not from normal ones; both
-            are divided by the square of a layer's outputs.
-    """
-
-    name: str
-    radius: int
-    layers: tuple[Layer, ...]
-    learned_upsampling: bool
-    least_gain: float
-    clip: float
-    noise_slope: float
-    round_slope: float
-    uniform_start: bool
-
-    @property
-    def context(self) -> int:
-        """Latents in the neighbourhood, and width of the autoregressive model."""
-        return len(offsets(self.radius))
-
-
-V1 = Version(
-    "cool-chic-v1",
-    radius=2,
-    layers=(Layer(12, 1, False, True), Layer(12, 1, True, True), Layer(3, 1, False, False)),
-    learned_upsampling=False,
-    least_gain=0.0,
-    clip=10.0,
-    noise_slope=1.0,
-    round_slope=1.0,
-    uniform_start=False,
-)
-V2 = Version(
-    "cool-chic-v2",
-    radius=3,
-    layers=(
-        Layer(40, 1, False, True),
-        Layer(3, 1, False, True),
-        Layer(3, 3, True, True),
-        Layer(3, 3, True, False),
-    ),
-    learned_upsampling=True,
-    least_gain=1.0,
-    clip=0.1,
-    noise_slope=100.0,
-    round_slope=0.01,
-    uniform_start=True,
-)
-VERSIONS = {version.name: version for version in (V1, V2)}
-
-
-def offsets(radius: int) -> list[tuple[int, int]]:
-    """Row and column of the causal neighbours, in raster order: rows above, then to the left."""
-    square = range(-radius, radius + 1)
-    return [(i, j) for i in range(-radius, 1) for j in square if (i, j) < (0, 0)]
 
 
 def grid_sizes(height: int, width: int) -> list[tuple[int, int]]:
@@ -193,9 +105,7 @@ class Synthesis(nn.ModuleList):
         self.pointwise = sum(layer.kernel == 1 for layer in layers)
         """Layers with kernels of one pixel, which come first."""
         for conv, layer in zip(self, layers, strict=True):
-            _start(cast(nn.Conv2d, conv), layer.residual, uniform_start)
-            if layer.relu and layer.outputs == COLOURS and not layer.residual:
-                nn.init.constant_(cast(Tensor, conv.bias), OPEN)
+            _start(cast(nn.Conv2d, conv), layer.residual, uniform_start, layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         convs, weights = list(self), list(self.parameters())
@@ -316,19 +226,10 @@ def bicubic_row() -> Tensor:
     return torch.where(places <= 1, near, far)
 
 
-def multiplications(version: Version) -> float:
-    """Multiplications a pixel: of the Arm, on 4/3 latents a pixel, and of the synthesis."""
-    width = version.context
-    arm = 4 / 3 * width * (2 * width + 2)
-    widths = [GRIDS, *(layer.outputs for layer in version.layers)]
-    pairs = zip(widths, version.layers, strict=False)
-    return arm + sum(a * layer.outputs * layer.kernel**2 for a, layer in pairs)
-
-
 @torch.no_grad()
-def _start(layer: nn.Linear | nn.Conv2d, residual: bool, uniform: bool) -> None:
-    """Zero where there is a skip, otherwise small and random."""
-    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+def _start(layer: nn.Linear | nn.Conv2d, residual: bool, uniform: bool, bias: float = 0.0) -> None:
+    """Zero weights where there is a skip, otherwise small and random."""
+    nn.init.constant_(cast(Tensor, layer.bias), bias)
     if residual:
         nn.init.zeros_(layer.weight)
         return

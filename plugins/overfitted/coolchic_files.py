@@ -11,7 +11,8 @@ from torch import Tensor
 
 from compressai_gen.errors import CorruptedFileError
 from compressai_gen_plugins.overfitted import arm_coding
-from compressai_gen_plugins.overfitted.coolchic import GRIDS, CoolChic, Version, grid_sizes
+from compressai_gen_plugins.overfitted.coolchic import CoolChic, grid_sizes
+from compressai_gen_plugins.overfitted.coolchic_versions import GRIDS, Version
 from compressai_gen_plugins.overfitted.coolchic_weights import FINEST, Steps, levels, put, tensors
 from compressai_gen_plugins.overfitted.weights import pack_levels, unpack_levels
 

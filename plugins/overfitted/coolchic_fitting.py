@@ -17,16 +17,12 @@ from torch import Tensor
 
 from compressai_gen.losses.loading import Loss
 from compressai_gen.training.state_file import StateFile
-from compressai_gen_plugins.overfitted.coolchic import CoolChic, Version, grid_sizes
+from compressai_gen_plugins.overfitted.coolchic import CoolChic, grid_sizes
 from compressai_gen_plugins.overfitted.coolchic_cost import PREFIX, Cost, loss_of
 from compressai_gen_plugins.overfitted.coolchic_schedules import Schedule, Stage
-from compressai_gen_plugins.overfitted.coolchic_weights import (
-    Steps,
-    choose_steps,
-    kinds,
-    meant,
-    nearest,
-)
+from compressai_gen_plugins.overfitted.coolchic_start import exchange_rate, lifted
+from compressai_gen_plugins.overfitted.coolchic_versions import Version
+from compressai_gen_plugins.overfitted.coolchic_weights import Steps, choose_steps, kinds, rounded
 from compressai_gen_plugins.overfitted.stack import Stack, Weights, clip, rows_at_once
 from compressai_gen_plugins.overfitted.states import kept
 
@@ -46,9 +42,6 @@ has no such rise: fresh networks need a push, and the better candidates go on.
 
 AT_ONCE = 2**22
 """Pixels of all pictures that are fitted at once on a GPU: ten of 768x512, about 3 GiB."""
-
-LEAST_GAIN = 16.0
-"""Of all grids, after a warm-up."""
 
 Progress = Callable[[int, str], None]
 """Iterations done, and where the fit stands."""
@@ -197,40 +190,20 @@ class Fitting:
                 candidates.sort(key=lambda pair: pair[0])
             pool = [[weights for _, weights in candidates] for candidates in ranked]
         self.take([candidates[0] for candidates in pool])
-        self.lift()
+        self.stack.weights |= lifted(self.stack.weights, self.version.least_gain)
         self.look()
-
-    def lift(self) -> None:
-        """Let the latents of the finer grids move faster, from where they are.
-
-        Their gains start low, so that what the coarser grids can hold is not put into them; but
-        as published, where they stay low, a latent of the finest moves by PEAK an iteration, and
-        detail at high rates takes longer than there are iterations.
-        """
-        weights, name = self.stack.weights, PREFIX + "log2_gains"
-        gains = (2 ** weights[name].detach()).clamp(min=self.version.least_gain)
-        lifted = gains.clamp(min=LEAST_GAIN)
-        weights[name] = lifted.log2()
-        for level, scale in enumerate((gains / lifted).unbind(1)):
-            grid = f"{PREFIX}grids.{level}"
-            weights[grid] = weights[grid].detach() * scale[:, None, None, None, None]
 
     def adapt(self) -> None:
         """Once: make lambda mean for this loss what it means for the mean square.
 
-        ``lambda_loss = lambda dD / dMSE`` along a growth of the error of a picture's first network.
+        ``lambda_loss = lambda dD / dMSE``, as it is for a picture's first network.
         """
         if self.adapted:
             return
         self.adapted, loss = True, self.cost.judge[0]
         for number, x in enumerate(self.x[:, None]):
-            with torch.no_grad():
-                network = self.network(number * self.candidates)
-                error = network.picture(network.latents(torch.round)) - x
-                near, far = x + error, x + 1.05 * error
-                growth = [(p - x).square().mean() for p in (near, far)]
-                slope = (loss(far, x) - loss(near, x)).mean()
-            self.multipliers[number] *= slope / (growth[1] - growth[0]).clamp(min=1e-12)
+            network = self.network(number * self.candidates)
+            self.multipliers[number] *= exchange_rate(network, loss, x)
 
     def train(self, stage: Stage, rise: int = RISE) -> None:
         """One stage; ends with the best state so far."""
@@ -253,7 +226,7 @@ class Fitting:
         """One iteration."""
         noise = [] if stage.rounded else self.drawn()
         self.stack.differentiate((*self.inputs(), noise), self.written(), part=stage.part)
-        clip(optimizer.param_groups[0]["params"], self.version.clip)
+        clip(list(self.stack.weights.values()), self.version.clip)
         optimizer.step()
 
     def inputs(self) -> tuple[Tensor, Tensor]:
@@ -295,12 +268,9 @@ class Fitting:
         Gradients are taken there, and move the parameters themselves.
         """
         weights = dict(self.stack.weights)
-        if self.steps:
-            for name, kind in kinds(self.cost.network).items():
-                value = weights[PREFIX + name].detach()
-                bits = torch.tensor([getattr(steps, kind) for steps in self.steps])
-                bits = bits.to(value.device).view(-1, *[1] * (value.dim() - 1))
-                weights[PREFIX + name] = meant(nearest(value, bits), bits).float()
+        for name, kind in kinds(self.cost.network).items() if self.steps else ():
+            bits = [getattr(steps, kind) for steps in self.steps]
+            weights[PREFIX + name] = rounded(weights[PREFIX + name], bits)
         return weights
 
     @torch.no_grad()

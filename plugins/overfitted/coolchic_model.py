@@ -15,9 +15,10 @@ from torch import Tensor
 from compressai_gen.errors import OptionError, UnknownNameError
 from compressai_gen_plugins.overfitted import coolchic_files
 from compressai_gen_plugins.overfitted.chunks import joined, parted
-from compressai_gen_plugins.overfitted.coolchic import GRIDS, V1, V2, CoolChic, Version
+from compressai_gen_plugins.overfitted.coolchic import CoolChic
 from compressai_gen_plugins.overfitted.coolchic_fitting import Fitted, Progress, fit
 from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES
+from compressai_gen_plugins.overfitted.coolchic_versions import GRIDS, V1, V2, Version
 
 MULTIPLIERS = {
     V1.name: {1: 2e-2, 2: 4e-3, 3: 5e-4, 4: 1e-4},

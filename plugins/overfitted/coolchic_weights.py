@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -59,14 +59,20 @@ def levels(network: CoolChic, steps: Steps) -> list[Tensor]:
     return [nearest(p.detach(), getattr(steps, kind)) for p, kind in tensors(network)]
 
 
-def nearest(weights: Tensor, bits: int | Tensor) -> Tensor:
+def nearest(weights: Tensor, bits: int) -> Tensor:
     """Integers that stand for weights with so many fractional bits, in float."""
     return (weights * 2.0**bits).round().clamp(-LARGEST, LARGEST)
 
 
-def meant(values: Tensor, bits: int | Tensor) -> Tensor:
+def meant(values: Tensor, bits: int) -> Tensor:
     """What such integers stand for, in double precision."""
     return values.double() * 2.0**-bits
+
+
+def rounded(weights: Tensor, bits: Sequence[int]) -> Tensor:
+    """A parameter of several networks, (N, ...), as their files hold it."""
+    rows = zip(weights.detach(), bits, strict=True)
+    return torch.stack([meant(nearest(row, own), own).float() for row, own in rows])
 
 
 @torch.no_grad()

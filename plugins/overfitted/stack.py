@@ -8,7 +8,7 @@ GPU idle.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -50,11 +50,18 @@ class Stack:
         return {name: value.detach().clone() for name, value in self.weights.items()}
 
     def trained(self, names: Sequence[str]) -> list[Tensor]:
-        """These parameters, to be given to an optimiser: they get gradients, the others none."""
+        """These parameters, to be given to an optimiser: they get gradients, the others none.
+
+        Where sets are computed one after the other they are given one by one, too: a step rounds
+        its sums as a tensor's length has it, and one picture's would depend on how many there are.
+        """
         for name, value in self.weights.items():
             value.requires_grad_(name in names)
             value.grad = torch.zeros_like(value) if name in names else None
-        return [self.weights[name] for name in names]
+        chosen = [self.weights[name] for name in names]
+        return (
+            chosen if at_once(chosen[0].device) else [row for v in chosen for row in rows_with(v)]
+        )
 
     def differentiate(
         self, inputs: Inputs, at: Weights | None = None, **options: Any
@@ -116,6 +123,14 @@ class Stack:
 def rows_at_once(x: Tensor, pixels: int) -> int:
     """How many fits of pictures (..., H, W) are computed at once."""
     return max(1, pixels // (x.shape[-2] * x.shape[-1])) if at_once(x.device) else 1
+
+
+def rows_with(parameter: Tensor) -> list[Tensor]:
+    """The rows of a parameter as parameters, with the same memory for values and gradients."""
+    rows = [row.requires_grad_() for row in parameter.detach().unbind()]
+    for row, gradient in zip(rows, cast(Tensor, parameter.grad).unbind(), strict=True):
+        row.grad = gradient
+    return rows
 
 
 def rows_of(tensors: Any, rows: slice | int) -> Any:

@@ -23,7 +23,8 @@ import torch
 from compressai_gen.bitstream import Header, codec_fingerprint, pack
 from compressai_gen_plugins.overfitted import arm_coding, coolchic_files, kernels
 from compressai_gen_plugins.overfitted.codec import CoolChicV2Codec
-from compressai_gen_plugins.overfitted.coolchic import V2, CoolChic, grid_sizes
+from compressai_gen_plugins.overfitted.coolchic import CoolChic, grid_sizes
+from compressai_gen_plugins.overfitted.coolchic_versions import V2
 from compressai_gen_plugins.overfitted.coolchic_weights import Steps, levels, put
 
 HEIGHT, WIDTH = 512, 768

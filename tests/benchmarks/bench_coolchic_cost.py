@@ -22,10 +22,10 @@ from skimage import data as photographs
 from torch import Tensor
 from torchvision.transforms.functional import center_crop
 
-from compressai_gen_plugins.overfitted import coolchic_fitting
-from compressai_gen_plugins.overfitted.coolchic import VERSIONS
+from compressai_gen_plugins.overfitted import coolchic_fitting, coolchic_start
 from compressai_gen_plugins.overfitted.coolchic_files import write
 from compressai_gen_plugins.overfitted.coolchic_schedules import WRITTEN, Schedule, Stage
+from compressai_gen_plugins.overfitted.coolchic_versions import VERSIONS
 
 ROUNDS = (1000, 1), *((125, rate) for rate in (1 / 2, 1 / 5, 1 / 10, 1 / 20))
 STAGES = tuple(Stage(iterations, rate) for iterations, rate in ROUNDS)
@@ -33,6 +33,7 @@ LATENTS = Stage(100, 1 / 5, "latents", rounded=True, fixed=True)
 
 
 def main() -> None:
+    """Fit and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("change", choices=("gains", "networks"))
     parser.add_argument("codec", choices=sorted(VERSIONS))
@@ -67,8 +68,8 @@ def cost(x: Tensor, args: argparse.Namespace, ours: bool, seed: int) -> float:
     left_out = None if ours else args.change
     trained = () if left_out == "networks" else WRITTEN
     schedule = Schedule(((1, 800),), (*STAGES, *trained, LATENTS))
-    gain = 1.0 if left_out == "gains" else coolchic_fitting.LEAST_GAIN
-    with patch.object(coolchic_fitting, "LEAST_GAIN", gain):
+    gain = 1.0 if left_out == "gains" else coolchic_start.LEAST_GAIN
+    with patch.object(coolchic_start, "LEAST_GAIN", gain):
         ((network, steps),) = coolchic_fitting.fit(
             x, VERSIONS[args.codec], args.multiplier, schedule, seed=seed
         )

@@ -1,0 +1,51 @@
+"""Between a warm-up of COOL-CHIC and its stages: gains, and what lambda means for a loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from compressai_gen.losses.loading import Loss
+from compressai_gen_plugins.overfitted.coolchic import CoolChic
+from compressai_gen_plugins.overfitted.coolchic_cost import PREFIX
+from compressai_gen_plugins.overfitted.stack import Weights
+
+LEAST_GAIN = 16.0
+"""Of all grids, after a warm-up."""
+
+
+def lifted(weights: Weights, least: float) -> Weights:
+    """Gains and grids with which latents of the finer grids move faster, from where they are.
+
+    Their gains start low, so that what the coarser grids can hold is not put into them; but as
+    published, where they stay low, a latent of the finest moves by Adam's learning rate an
+    iteration, and detail at high rates takes longer than there are iterations.
+
+    Args:
+        weights: of several networks, by name, each (N, ...).
+        least: gain that lower ones count as.
+    """
+    name = PREFIX + "log2_gains"
+    gains = (2 ** weights[name].detach()).clamp(min=least)
+    higher = gains.clamp(min=LEAST_GAIN)
+    changed = {name: higher.log2()}
+    for level, scale in enumerate((gains / higher).unbind(1)):
+        grid = f"{PREFIX}grids.{level}"
+        changed[grid] = weights[grid].detach() * scale[:, None, None, None, None]
+    return changed
+
+
+@torch.no_grad()
+def exchange_rate(network: CoolChic, loss: Loss, x: Tensor) -> Tensor:
+    """``dD / dMSE`` along a growth of the network's error, a scalar.
+
+    Args:
+        network: of the picture.
+        loss: D.
+        x: shape (1, 3, H, W) in [0, 1].
+    """
+    error = network.picture(network.latents(torch.round)) - x
+    near, far = x + error, x + 1.05 * error
+    growth = [(p - x).square().mean() for p in (near, far)]
+    slope: Tensor = (loss(far, x) - loss(near, x)).mean()
+    return slope / (growth[1] - growth[0]).clamp(min=1e-12)
