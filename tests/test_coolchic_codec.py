@@ -279,22 +279,6 @@ def test_damaged_and_hostile_files(file):
             codec.decompress(pack(header, [bytes(chunk) for chunk in attack]))
 
 
-def test_losses_side_by_side(cgen, work, monkeypatch):
-    """The study of the loss paper: a list of losses, a result file each."""
-    monkeypatch.setitem(SCHEDULES, "draft", QUICK)
-    evaluate = ("evaluate", ".", "--codec", "cool-chic-v1", "--quality", 2, "--out", "r.json")
-    options = ("--metrics", "psnr-rgb", "--preset", "draft", "--loss")
-    status, _, err = cgen(*evaluate, *options, "mse,l1")
-    assert status == 0, err
-    read = [json.loads((work / f"r-loss{name}.json").read_text()) for name in ("mse", "l1")]
-    assert [r["name"] for r in read] == ["cool-chic-v1-lossmse", "cool-chic-v1-lossl1"]
-    results = [r["results"] for r in read]
-    assert results[0]["bpp"] != results[1]["bpp"]
-    assert 0 < results[0]["network-bpp"][0] < results[0]["bpp"][0]
-    assert read[1]["model"]["options"] == {"preset": "draft", "loss": "l1"}
-    assert_one_line(cgen(*evaluate, "--tau", 0.5), "no option --tau")
-
-
 def test_a_picture_of_where_the_bits_go(cgen, work, file):
     (work / "a.cgen").write_bytes(file)
     status, out, err = cgen("info", "a.cgen", "--picture", "bits.png")

@@ -123,3 +123,20 @@ def test_bd_rates_are_against_the_first_loss_and_the_codec_before():
 def test_mistakes_are_told_before_any_fit(cgen, photos, options, message):
     assert_one_line(study(cgen, *options), message)
     assert not (photos.parent / "study").exists()
+
+
+def test_losses_side_by_side(cgen, photos):
+    """The study of the loss paper: a list of losses, a result file each."""
+    evaluate = ("evaluate", "photos", "--codec", "cool-chic-v1", "--quality", 2, "--out", "r.json")
+    options = ("--metrics", "psnr-rgb", "--preset", "draft", "--loss")
+    status, _, err = cgen(*evaluate, *options, "mse,l1")
+    assert status == 0, err
+    read = [
+        json.loads((photos.parent / f"r-loss{name}.json").read_text()) for name in ("mse", "l1")
+    ]
+    assert [r["name"] for r in read] == ["cool-chic-v1-lossmse", "cool-chic-v1-lossl1"]
+    results = [r["results"] for r in read]
+    assert results[0]["bpp"] != results[1]["bpp"]
+    assert 0 < results[0]["network-bpp"][0] < results[0]["bpp"][0]
+    assert read[1]["model"]["options"] == {"preset": "draft", "loss": "l1"}
+    assert_one_line(cgen(*evaluate, "--tau", 0.5), "no option --tau")

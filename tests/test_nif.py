@@ -247,6 +247,8 @@ def file(photo):
 def test_a_file_alone_makes_the_picture_and_threads_change_a_level_at_most(file, photo):
     count = sum(p.numel() for p in Nif(SMALL).parameters())
     assert len(file) < count + 31 + 3 + 3 * 10 + 8
+    (network_bpp,) = NifCodec().figures(photo, file).values()
+    assert 0 < 8 * len(file) - network_bpp * photo.width * photo.height < 8 * 48  # the header
     before = torch.get_num_threads()
     pictures = []
     for threads in (1, 2):
