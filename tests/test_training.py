@@ -26,7 +26,7 @@ from compressai_gen.losses.rate_distortion import (
 )
 from compressai_gen.training.data import PhotoCrops
 from compressai_gen.training.ema import MovingAverage
-from compressai_gen.training.loop import schedule
+from compressai_gen.training.loop import Losses, Task, Trainer, schedule
 from compressai_gen.training.optimizers import Optimizers
 from compressai_gen.training.presets import remember
 from compressai_gen.training.rate_distortion import at_quality
@@ -261,6 +261,30 @@ def test_loss_falls(photos, tmp_path):
     assert done.returncode == 0, done.stderr
     loss = [float(r["loss"]) for r in rows(tmp_path / "run")]
     assert loss[-1] < 0.7 * loss[0]
+
+
+class Watching(Task):
+    """Keeps the type its model computed in."""
+
+    def __init__(self):
+        super().__init__("watching", torch.nn.Conv2d(3, 1, 1))
+
+    def forward(self, x):
+        y = self.model(x)
+        self.computed_in = y.dtype
+        error = y.float().square().mean((1, 2, 3))
+        return Losses(error.mean(), {"loss": error})
+
+
+def test_runs_of_one_process_each_in_their_own_precision(photos, tmp_path):
+    """As in a notebook; accelerate's own setting is one for all of a process."""
+    for autocast, wanted in (("bf16", torch.bfloat16), ("no", torch.float32)) * 2:
+        task, recipe = Watching(), Recipe(autocast=autocast, crop=64, batch_size=1)
+        Trainer(task, recipe, photos, tmp_path / autocast / str(wanted), max_steps=1).train()
+        assert task.computed_in == wanted
+        for parameter in task.parameters():
+            assert parameter.dtype == torch.float32
+        (tmp_path / autocast / str(wanted) / "state.pt").unlink()
 
 
 def test_a_run_of_another_model_is_not_continued(tmp_path):

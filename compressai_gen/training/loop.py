@@ -91,7 +91,7 @@ class Trainer:
     ) -> None:
         self.recipe, self.out, self.data, self.workers = recipe, Path(out), data, workers
         self.max_steps = max_steps
-        self.accelerator = Accelerator(mixed_precision=recipe.autocast)
+        self.accelerator = Accelerator(mixed_precision="no")  # one setting a process; see autocast
         set_seed(seed, device_specific=True)
         self.seed = seed
         self.step, self.seconds = 0, 0.0
@@ -156,12 +156,18 @@ class Trainer:
 
     def train_step(self, x: Tensor) -> Losses:
         """One update."""
-        losses: Losses = self.module(x)
+        with self.autocast():
+            losses: Losses = self.module(x)
         self.accelerator.backward(losses.loss)
         self.accelerator.clip_grad_norm_(network_parameters(self.model), self.recipe.clip)
         self.optimizers.step()
         self.ema.update(self.model)
         return losses
+
+    def autocast(self) -> torch.autocast:
+        """The recipe's; accelerate would hold every run of a process to the first one's."""
+        enabled = self.recipe.autocast == "bf16"
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=enabled)
 
     def batches(self) -> Iterator[Tensor]:
         """Batches on the device; crops of a step are a function of seed, step and process."""
