@@ -1,11 +1,13 @@
 """DiffEIC's own costs, each against the same networks without it, in one run; random weights.
 
-    python tests/benchmarks/bench_diffeic.py [--part codec|pipeline] [--runs 3]
+    python tests/benchmarks/bench_diffeic.py --part codec|pipeline|memory [--runs 3]
 
 ``codec``: the released LFGCM on 768x512: encoding and decoding with the fixed-point entropy path,
 over the same networks in float without coding (bar 2). ``pipeline``: sampling and VAE at Stable
-Diffusion 2.1's geometry, over the bare sum of UNet, control and VAE passes (bar 1.05). Prints JSON,
-seconds are medians.
+Diffusion 2.1's geometry, over the bare sum of UNet, control and VAE passes (bar 1.05). ``memory``:
+the most gigabytes that this pipeline needs to compress and to decompress 768x512 in half precision
+(bar 6 on a GPU), as CUDA's allocator tells, or, with ``--device cpu``, as the tensors alive at once
+add up, without what libraries set aside. Prints JSON, seconds are medians.
 """
 
 from __future__ import annotations
@@ -18,12 +20,14 @@ from collections.abc import Callable
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch.distributed._tools.mem_tracker import MemTracker
 
 from compressai_gen.models.lfgcm import Lfgcm
+from diffusers_codec import CompressionModelComponent
 from diffusers_codec.models.autoencoders import decode
 from diffusers_codec.models.diffeic_control import DiffEICControlModel
 from diffusers_codec.models.injection import Injection
-from diffusers_codec.pipelines.diffeic import default_scheduler, sample
+from diffusers_codec.pipelines.diffeic import DiffEICPipeline, default_scheduler, sample
 
 HEIGHT, WIDTH = 512, 768
 
@@ -70,8 +74,8 @@ def bench_codec(runs: int) -> dict[str, float]:
     }
 
 
-def bench_pipeline(runs: int, steps: int) -> dict[str, float]:
-    """Sampling against the bare passes."""
+def stable_diffusion() -> tuple[UNet2DConditionModel, AutoencoderKL, DiffEICControlModel]:
+    """UNet and VAE of Stable Diffusion 2.1's geometry and the released control module's."""
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         sample_size=64,
@@ -85,7 +89,12 @@ def bench_pipeline(runs: int, steps: int) -> dict[str, float]:
         up_block_types=("UpDecoderBlock2D",) * 4,
         layers_per_block=2,
     ).eval()
-    control = DiffEICControlModel().eval()
+    return unet, vae, DiffEICControlModel().eval()
+
+
+def bench_pipeline(runs: int, steps: int) -> dict[str, float]:
+    """Sampling against the bare passes."""
+    unet, vae, control = stable_diffusion()
     z_c, prompt = torch.randn(1, 4, HEIGHT // 8, WIDTH // 8), control.prompt
     time_step = torch.tensor(500)
 
@@ -104,20 +113,53 @@ def bench_pipeline(runs: int, steps: int) -> dict[str, float]:
     return {**times, "ratio": times["sampling and VAE"] / bare}
 
 
+def peak_memory(function: Callable[[], object], device: str, *parts: torch.nn.Module) -> float:
+    """Gigabytes that a call needs at most, ``parts`` included."""
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        function()
+        return torch.cuda.max_memory_allocated() / 1e9
+    tracker = MemTracker()
+    tracker.track_external(*parts)
+    with tracker:
+        function()
+    return tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"] / 1e9
+
+
+def bench_memory(device: str, steps: int) -> dict[str, float]:
+    """Compressing and decompressing a picture in half precision."""
+    unet, vae, control = stable_diffusion()
+    codec = Lfgcm().eval()
+    codec.export()
+    component = CompressionModelComponent.from_compressai(codec)
+    pipe = DiffEICPipeline(vae, unet, control, component, default_scheduler())
+    pipe.to(device, torch.bfloat16 if device == "cpu" else torch.float16)
+    picture, parts = torch.rand(3, HEIGHT, WIDTH), (unet, vae, control, component)
+    data = pipe.compress(picture)
+    return {
+        "weights": peak_memory(lambda: None, device, *parts),
+        "compress": peak_memory(lambda: pipe.compress(picture), device, *parts),
+        "decompress": peak_memory(
+            lambda: pipe.decompress(data, num_inference_steps=steps), device, *parts
+        ),
+    }
+
+
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--part", choices=("codec", "pipeline"))
+    parser.add_argument("--part", choices=("codec", "pipeline", "memory"), required=True)
+    parser.add_argument("--device", default="cuda", help="of memory alone; default: %(default)s")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    results = {}
-    if args.part != "pipeline":
-        results["codec"] = bench_codec(args.runs)
-    if args.part != "codec":
-        results["pipeline"] = bench_pipeline(args.runs, args.steps)
+    results = {
+        "codec": lambda: bench_codec(args.runs),
+        "pipeline": lambda: bench_pipeline(args.runs, args.steps),
+        "memory": lambda: bench_memory(args.device, args.steps),
+    }[args.part]()
     print(json.dumps(results, indent=2))
 
 
