@@ -116,7 +116,10 @@ def test_a_decoder_that_dies_is_told(tmp_path, folder):
         )
 
 
-def test_an_interrupted_run_continues(folder, monkeypatch):
+@pytest.mark.parametrize(("ladder", "again"), [(False, 0), (True, 1)])
+def test_an_interrupted_run_continues(folder, monkeypatch, ladder, again):
+    """A ladder of fits is begun again: its next file goes on from the one before."""
+    monkeypatch.setattr(run_module, "goes_down", lambda codec: ladder)
     measured = []
     measure = run_module.Evaluator.measure
 
@@ -144,8 +147,8 @@ def test_an_interrupted_run_continues(folder, monkeypatch):
 
     monkeypatch.setattr(run_module.Evaluator, "measure", count)
     assert main([*command, str(output)]) == 0
-    assert len(measured) == 1
-    assert measured[0] not in first
+    assert measured[:-1] == first[len(first) - again :]
+    assert measured[-1] not in first
     assert not partial.exists()
     assert len(json.loads(output.read_text())["per_image"]) == 4
 

@@ -90,7 +90,8 @@ def make_sweeps(
 def run(plan: Plan) -> dict[Path, Report]:
     """Measure everything and write one result file a codec.
 
-    A broken-off run leaves ``<output>.partial``; the same plan then continues from there.
+    A broken-off run leaves ``<output>.partial``; the same plan then continues from there, and with
+    the same result: a ladder of fits (see `goes_down`) that was broken off is begun again.
 
     Raises:
         CodecError: a codec failed, or a result file cannot be written (checked first).
@@ -151,10 +152,13 @@ def _sweep(plan: Plan, evaluator: Evaluator, cache: RecordCache) -> dict[str, li
     from tqdm import tqdm
 
     jobs = _jobs(plan)
+    missing = {(p, name) for p, name in jobs if cache.get(p.label, name, p.quality) is None}
+    # there every file goes on from the one before, so that one missing file is a missing ladder
+    ladders = {(point.label, name) for point, name in missing if goes_down(point.codec)}
     with tqdm(total=len(jobs), unit="picture", disable=None) as bar:
         for point, name in jobs:
             bar.set_description(point.label)
-            if cache.get(point.label, name, point.quality) is None:
+            if (point, name) in missing or (point.label, name) in ladders:
                 cache.add(evaluator.measure(point, name))
             bar.update()
     return {
