@@ -81,10 +81,26 @@ def test_the_best_state_is_kept_and_lambda_follows_the_loss(photo):
     fitting.train(Stage(120, 1))
     assert fitting.best_cost == min(seen)
     assert float(check()) == pytest.approx(float(min(seen)), rel=1e-5)
-    for name, low, high in (("log-cosh", 0.4, 0.5), ("l1", 1.0, 30.0)):
-        other = fitting_of(x, name)
-        other.warm_up()
-        assert low < float(other.multipliers) / 1e-3 < high
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [("log-cosh", 0.4, 0.5), ("l1", 1.0, 30.0)])
+def test_lambda_follows_the_loss(photo, name, low, high):
+    """By the error as it is when a stage begins; rates are then those of mse."""
+    x = tensor_of(photo)
+    fitting = fitting_of(x, name)
+    fitting.warm_up()
+    before = float(fitting.multipliers) / 1e-3
+    fitting.train(Stage(120, 1))
+    fitting.adapt()
+    after = float(fitting.multipliers) / 1e-3
+    assert low < before < high
+    assert low < after < high
+    if name == "l1":  # of an error e it is 1 / 2 e
+        assert after > 1.1 * before
+    alone = Fitting(x[None], V1, [1e-3], QUICK, loss_of(name, x.device), same_lambda=True)
+    alone.warm_up()
+    alone.adapt()
+    assert float(alone.multipliers) == pytest.approx(1e-3)
 
 
 def test_a_killed_fit_goes_on(photo, tmp_path):

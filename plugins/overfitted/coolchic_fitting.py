@@ -57,6 +57,7 @@ def fit(
     schedule: Schedule,
     *,
     loss: str = "mse",
+    same_lambda: bool = False,
     seed: int = 0,
     start: CoolChic | None = None,
     state: Path | None = None,
@@ -73,7 +74,9 @@ def fit(
         multiplier: lambda, of the rate in bits per pixel, beside a mean square over [0, 1]; one for
             all pictures, or one for each.
         schedule: see ``SCHEDULES`` of `coolchic_schedules`.
-        loss: name of a registered one; lambda is adapted to others than mse.
+        loss: name of a registered one.
+        same_lambda: leave lambda alone, whatever the loss; otherwise it is adapted, so that rates
+            are those of mse.
         seed: of initial weights and noise.
         start: a network of the same picture at another rate, which goes on by a shorter schedule.
         state: a file that the state is kept in, from which an interrupted fit goes on.
@@ -88,12 +91,14 @@ def fit(
     multipliers = [multiplier] * len(x) if isinstance(multiplier, int | float) else multiplier
     chosen = schedule if start is None else schedule.continued()
     settings = {"codec": version.name, "quality": list(multipliers), "preset": chosen}
-    settings |= {"loss": loss, "seed": seed}
+    settings |= {"loss": loss, "same_lambda": same_lambda, "seed": seed}
     with torch.enable_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         where = kept(state, x, **settings)
         judge = loss_of(loss, x.device)
-        fitting = Fitting(x, version, multipliers, chosen, judge, seed, where, progress)
+        fitting = Fitting(
+            x, version, multipliers, chosen, judge, seed, where, progress, same_lambda
+        )
         return fitting.run(start)
 
 
@@ -101,7 +106,7 @@ class Fitting:
     """Fits of some pictures, each with some candidates while it warms up.
 
     Args:
-        x, version, schedule, seed, progress: as for :func:`fit`.
+        x, version, schedule, seed, progress, same_lambda: as for :func:`fit`.
         multipliers: lambda of every picture.
         loss: what is minimised beside the rate.
         state: kept after every stage.
@@ -117,13 +122,16 @@ class Fitting:
         seed: int = 0,
         state: StateFile | None = None,
         progress: Progress | None = None,
+        same_lambda: bool = False,
     ) -> None:
         self.x, self.schedule, self.state, self.progress = x, schedule, state, progress
-        self.version = version
-        self.multipliers = torch.tensor(multipliers, device=x.device)
+        self.version, self.same_lambda = version, same_lambda
+        self.given = torch.tensor(multipliers, device=x.device)
+        self.multipliers = self.given.clone()
+        """Lambda, adapted to the loss."""
         self.cost = Cost(self.fresh(), loss)
         self.noise = [torch.Generator(x.device).manual_seed(seed) for _ in x]
-        self.adapted, self.done, self.stage = False, 0, 0
+        self.done, self.stage = 0, 0
         self.steps: list[Steps] = []
         self.take([self.cost.state_dict()] * len(x))
 
@@ -150,12 +158,11 @@ class Fitting:
             else:
                 weights = {PREFIX + name: value for name, value in start.state_dict().items()}
                 self.take([weights] * len(self.x))
-                self.adapt()
-                self.look()
             self.save()
         for number, stage in enumerate(self.schedule.stages[self.stage :], self.stage):
             if stage.fixed and not self.steps:
                 self.choose()
+            self.adapt()
             self.train(stage)
             self.stage = number + 1
             self.save()
@@ -183,7 +190,8 @@ class Fitting:
                 last = min(first + size, count)
                 self.take([weights for candidates in pool for weights in candidates[first:last]])
                 self.train(Stage(iterations, 1), rise=1)
-                self.adapt()
+                if first == 0:
+                    self.adapt()
                 for number, cost in enumerate(self.check().tolist()):
                     ranked[number // self.candidates].append((cost, self.stack.one(number)))
             for candidates in ranked:
@@ -194,16 +202,19 @@ class Fitting:
         self.look()
 
     def adapt(self) -> None:
-        """Once: make lambda mean for this loss what it means for the mean square.
+        """Make lambda mean for this loss what it means for the mean square.
 
-        ``lambda_loss = lambda dD / dMSE``, as it is for a picture's first network.
+        ``lambda_loss = lambda dD / dMSE``, as it is for a picture's first network now: in a stage
+        by itself, since for most losses it grows while the error falls. Costs of before do not
+        compare with those to come.
         """
-        if self.adapted:
+        if self.same_lambda:
             return
-        self.adapted, loss = True, self.cost.judge[0]
         for number, x in enumerate(self.x[:, None]):
             network = self.network(number * self.candidates)
-            self.multipliers[number] *= exchange_rate(network, loss, x)
+            rate = exchange_rate(network, self.cost.judge[0], x)
+            self.multipliers[number] = self.given[number] * rate
+        self.best_cost.fill_(float("inf"))
 
     def train(self, stage: Stage, rise: int = RISE) -> None:
         """One stage; ends with the best state so far."""
@@ -299,7 +310,6 @@ class Fitting:
                     "best_cost": self.best_cost,
                     "done": self.done,
                     "stage": self.stage,
-                    "multipliers": self.multipliers,
                     "steps": [vars(steps) for steps in self.steps],
                 }
             )
@@ -311,6 +321,6 @@ class Fitting:
             return False
         self.take([{k: v[n] for k, v in content["best"].items()} for n in range(len(self.x))])
         self.best_cost, self.done = content["best_cost"], content["done"]
-        self.stage, self.multipliers = content["stage"], content["multipliers"]
-        self.steps, self.adapted = [Steps(**steps) for steps in content["steps"]], True
+        self.stage = content["stage"]
+        self.steps = [Steps(**steps) for steps in content["steps"]]
         return True

@@ -43,6 +43,8 @@ class CoolChicModel(CompressionModel):
             lambda is interpolated geometrically.
         preset: how long a picture is fitted: draft, fast, medium or slow.
         loss: name of a registered loss.
+        same_lambda: leave lambda alone, whatever the loss, as the loss paper does; otherwise it is
+            adapted, so that a quality means about the same rate.
 
     Raises:
         OptionError: for an unknown quality.
@@ -52,13 +54,18 @@ class CoolChicModel(CompressionModel):
     version: Version
 
     def __init__(
-        self, quality: float = DEFAULT_QUALITY, preset: str = DEFAULT_PRESET, loss: str = "mse"
+        self,
+        quality: float = DEFAULT_QUALITY,
+        preset: str = DEFAULT_PRESET,
+        loss: str = "mse",
+        same_lambda: bool = False,
     ) -> None:
         super().__init__()
         self.multiplier = multiplier_at(self.version, quality)
         if preset not in SCHEDULES:
             raise UnknownNameError("preset", preset, SCHEDULES)
         self.quality, self.preset, self.loss = quality, preset, loss
+        self.same_lambda = same_lambda
         self.network = CoolChic(self.version, 64, 64)
         """Fresh: what every fit starts from, but for its seed and its size."""
 
@@ -76,6 +83,7 @@ class CoolChicModel(CompressionModel):
             self.multiplier,
             SCHEDULES[self.preset],
             loss=self.loss,
+            same_lambda=self.same_lambda,
             start=start,
             state=state,
             progress=progress,
@@ -162,7 +170,7 @@ def factory(
         metric: accepted for compatibility; the loss is an argument of its own.
         pretrained: accepted: there is nothing to fetch.
         progress: accepted for compatibility.
-        **kwargs: ``preset`` and ``loss`` of `CoolChicModel`.
+        **kwargs: ``preset``, ``loss`` and ``same_lambda`` of `CoolChicModel`.
     """
     return kind(quality, **kwargs)
 

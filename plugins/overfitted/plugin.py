@@ -13,6 +13,13 @@ OPTIONS = (
     Option("state", str, None, "file that an interrupted fit goes on from", verbs=ENCODING),
 )
 
+COOL_CHIC_OPTIONS = (
+    *OPTIONS,
+    Option(
+        "same_lambda", bool, False, "leave lambda alone for losses other than mse", verbs=ENCODING
+    ),
+)
+
 
 @hookimpl
 def register_zoo_models(register: RegisterZooModel) -> None:
@@ -45,7 +52,7 @@ def register_codecs(register: RegisterCodec) -> None:
         register(
             f"cool-chic-v{version}",
             f"{HERE}.codec:CoolChicV{version}Codec",
-            options=OPTIONS,
+            options=COOL_CHIC_OPTIONS,
             help="grids of latents with the small networks that read them",
         )
 

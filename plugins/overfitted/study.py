@@ -47,6 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="rate points of a codec; can be repeated; default: the paper's",
     )
     add("--preset", default="fast", help="draft, fast, medium or slow; default: %(default)s")
+    add(
+        "--same-lambda",
+        action="store_true",
+        help="COOL-CHIC's lambda left alone whatever the loss, as in the paper; rates then differ",
+    )
     add("--limit", type=int, help="only the first so many pictures")
     add("--weights", type=Path, help="folder with the weights of metrics")
     add("--device", default="cpu", help="of fits and metrics; default: %(default)s")
@@ -99,7 +104,10 @@ def make_plans(args: argparse.Namespace) -> dict[tuple[str, str], Plan]:
             models.load(codec)(quality, preset=args.preset)  # refuses what there is not
         for loss in losses:
             registry("losses").entry(loss)
-            variant = Variant(encoding=(("loss", loss), ("preset", args.preset)))
+            encoding = [("loss", loss), ("preset", args.preset)]
+            if args.same_lambda and codec != "nif":
+                encoding.append(("same_lambda", "true"))
+            variant = Variant(encoding=tuple(encoding))
             sweeps, _ = make_sweeps(spec, qualities[codec], variants=[variant])
             output = args.out / f"{codec}-{loss}.json"
             plans[codec, loss] = Plan(dataset, sweeps, METRICS, output, args.weights, args.device)
