@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 from cgen_command import assert_one_line, names
@@ -66,6 +67,20 @@ def test_results_tables_and_figure(cgen, photos, monkeypatch):
     monkeypatch.setattr(run_module, "_sweep", fits)
     again = study(cgen, *SMALL, "--losses", "mse,l1")
     assert (again[0], again[1]) == (0, out)
+
+
+def test_lambda_left_alone_as_in_the_paper(cgen, photos):
+    """Other losses weigh the error otherwise, and rates differ; mse does not."""
+    few = ("--baselines", "", "--limit", 1, "--losses", "mse,l1", "--quality", "cool-chic-v1=3")
+    rates = {}
+    for own in ((), ("--same-lambda",)):
+        assert study(cgen, *SMALL, *few, *own)[0] == 0
+        for loss in ("mse", "l1"):
+            content = json.loads(Path(f"study/cool-chic-v1-{loss}.json").read_text())
+            assert content["model"]["options"].get("same_lambda") == ("true" if own else None)
+            (rates[loss, bool(own)],) = content["results"]["bpp"]
+    assert rates["mse", True] == pytest.approx(rates["mse", False], rel=0.1)
+    assert rates["l1", True] > 1.1 * rates["l1", False]
 
 
 def test_what_was_measured_otherwise_is_measured_anew(cgen, photos, monkeypatch):
