@@ -75,7 +75,7 @@ def test_the_best_state_is_kept_and_lambda_follows_the_loss(photo):
     x, seen = tensor_of(photo), []
     fitting = fitting_of(x, "mse")
     fitting.warm_up()
-    assert float(fitting.multipliers) == pytest.approx(1e-3, rel=1e-3)
+    assert float(fitting.scales) == pytest.approx(1, rel=1e-3)
     check = fitting.check
     fitting.check = lambda: seen.append(check()) or seen[-1]
     fitting.train(Stage(120, 1))
@@ -85,14 +85,14 @@ def test_the_best_state_is_kept_and_lambda_follows_the_loss(photo):
 
 @pytest.mark.parametrize(("name", "low", "high"), [("log-cosh", 0.4, 0.5), ("l1", 1.0, 30.0)])
 def test_lambda_follows_the_loss(photo, name, low, high):
-    """By the error as it is when a stage begins; rates are then those of mse."""
+    """D is divided by dD / dMSE as it is when a stage begins."""
     x = tensor_of(photo)
     fitting = fitting_of(x, name)
     fitting.warm_up()
-    before = float(fitting.multipliers) / 1e-3
+    before = 1 / float(fitting.scales)
     fitting.train(Stage(120, 1))
     fitting.adapt()
-    after = float(fitting.multipliers) / 1e-3
+    after = 1 / float(fitting.scales)
     assert low < before < high
     assert low < after < high
     if name == "l1":  # of an error e it is 1 / 2 e
@@ -100,7 +100,17 @@ def test_lambda_follows_the_loss(photo, name, low, high):
     alone = Fitting(x[None], V1, [1e-3], QUICK, loss_of(name, x.device), same_lambda=True)
     alone.warm_up()
     alone.adapt()
-    assert float(alone.multipliers) == pytest.approx(1e-3)
+    assert float(alone.scales) == 1
+
+
+def test_without_an_error_there_is_nothing_to_adapt_to():
+    fitting = fitting_of(torch.full((3, 24, 40), 0.5), "l1")
+    for name, value in fitting.stack.weights.items():
+        value.zero_()
+        if name.endswith("synthesis.2.bias"):
+            value.fill_(0.5)
+    fitting.adapt()
+    assert float(fitting.scales) == 1
 
 
 def test_a_killed_fit_goes_on(photo, tmp_path):

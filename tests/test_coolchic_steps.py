@@ -193,7 +193,7 @@ def test_networks_are_trained_as_a_file_holds_them(version):
     fitting.step(optimizer, stage)
     for number, network in enumerate(rounded):
         cost = Cost(network, fitting.cost.judge[0])
-        value = cost(fitting.x[number], fitting.multipliers[number], [])[0]
+        value = cost(*(each[number] for each in fitting.inputs()), [])[0]
         expected = gradients(cost, value)
         for name in fitting.cost.names("networks"):
             found = fitting.stack.weights[name].grad[number]
@@ -236,7 +236,7 @@ def test_a_fit_does_not_depend_on_its_neighbours(all_at_once, monkeypatch):
 @torch.no_grad()
 def cost_of(network, x, multiplier):
     cost = Cost(network, loss_of("mse", x.device))
-    return float(cost(x, torch.tensor(multiplier), [])[0])
+    return float(cost(x, torch.tensor(multiplier), torch.tensor(1.0), [])[0])
 
 
 def test_gradients_are_clipped_picture_by_picture():

@@ -39,6 +39,7 @@ class Cost(nn.Module):
         self,
         x: Tensor,
         multiplier: Tensor,
+        scale: Tensor,
         noise: list[Tensor],
         part: str = "all",
         clamped: bool = False,
@@ -51,6 +52,7 @@ class Cost(nn.Module):
         Args:
             x: shape (3, H, W) in [0, 1].
             multiplier: lambda.
+            scale: of D.
             noise: what is added to each grid, in the place of rounding; an empty list rounds.
             part: what is trained; a term that it does not change is left out.
             clamped: judge the picture in range, as a file's is.
@@ -63,7 +65,7 @@ class Cost(nn.Module):
             if clamped:
                 x_hat = x_hat.clamp(0, 1)
                 error = ((x_hat - x).square().mean(),)
-            distortion = self.judge[0](x_hat, x[None]).mean()
+            distortion = scale * self.judge[0](x_hat, x[None]).mean()
         if part != "synthesis":
             rate = self.network.rate(latents) / x[0].numel()
         return distortion + multiplier * rate, distortion, rate, *error

@@ -126,9 +126,9 @@ class Fitting:
     ) -> None:
         self.x, self.schedule, self.state, self.progress = x, schedule, state, progress
         self.version, self.same_lambda = version, same_lambda
-        self.given = torch.tensor(multipliers, device=x.device)
-        self.multipliers = self.given.clone()
-        """Lambda, adapted to the loss."""
+        self.multipliers = torch.tensor(multipliers, device=x.device)
+        self.scales = torch.ones_like(self.multipliers)
+        """Of every picture's D; see `adapt`."""
         self.cost = Cost(self.fresh(), loss)
         self.noise = [torch.Generator(x.device).manual_seed(seed) for _ in x]
         self.done, self.stage = 0, 0
@@ -160,9 +160,9 @@ class Fitting:
                 self.take([weights] * len(self.x))
             self.save()
         for number, stage in enumerate(self.schedule.stages[self.stage :], self.stage):
+            self.adapt()
             if stage.fixed and not self.steps:
                 self.choose()
-            self.adapt()
             self.train(stage)
             self.stage = number + 1
             self.save()
@@ -202,18 +202,20 @@ class Fitting:
         self.look()
 
     def adapt(self) -> None:
-        """Make lambda mean for this loss what it means for the mean square.
+        """Make D as large as a mean square, so that lambda means for all losses what it does there.
 
-        ``lambda_loss = lambda dD / dMSE``, as it is for a picture's first network now: in a stage
-        by itself, since for most losses it grows while the error falls. Costs of before do not
-        compare with those to come.
+        D is divided by dD / dMSE as it is for a picture's first network now: before every stage
+        anew, since of L1, for one, it grows as the error falls. (Lambda could be multiplied
+        instead, but gradients are clipped at a norm that was published for the mean square.) Costs
+        of before do not compare with those to come.
         """
         if self.same_lambda:
             return
         for number, x in enumerate(self.x[:, None]):
             network = self.network(number * self.candidates)
             rate = exchange_rate(network, self.cost.judge[0], x)
-            self.multipliers[number] = self.given[number] * rate
+            if rate is not None:
+                self.scales[number] = 1 / rate
         self.best_cost.fill_(float("inf"))
 
     def train(self, stage: Stage, rise: int = RISE) -> None:
@@ -240,10 +242,10 @@ class Fitting:
         clip(list(self.stack.weights.values()), self.version.clip)
         optimizer.step()
 
-    def inputs(self) -> tuple[Tensor, Tensor]:
-        """Picture and lambda of every network."""
-        count = self.candidates
-        return self.x.repeat_interleave(count, 0), self.multipliers.repeat_interleave(count)
+    def inputs(self) -> tuple[Tensor, ...]:
+        """Picture, lambda and scale of every network."""
+        numbers = self.x, self.multipliers, self.scales
+        return tuple(each.repeat_interleave(self.candidates, 0) for each in numbers)
 
     def drawn(self) -> list[Tensor]:
         """Uniform noise for every grid, a picture's from its own generator."""
@@ -289,12 +291,12 @@ class Fitting:
         """Steps for the networks' weights; what is best starts anew."""
         loss, found = self.cost.judge[0], []
         for number, x in enumerate(self.x[:, None]):
-            network = self.network(number)
+            network, scale = self.network(number), self.scales[number]
             found.append(
                 choose_steps(
                     network,
                     network.latents(torch.round),
-                    lambda x_hat, x=x: loss(x_hat.clamp(0, 1), x).mean(),
+                    lambda x_hat, x=x, scale=scale: scale * loss(x_hat.clamp(0, 1), x).mean(),
                     float(self.multipliers[number]) / x[0, 0].numel(),
                 )
             )
