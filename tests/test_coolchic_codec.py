@@ -27,8 +27,6 @@ from compressai_gen.errors import BitstreamError, CodecError, OptionError
 from compressai_gen_plugins.overfitted import coolchic_files
 from compressai_gen_plugins.overfitted.codec import CoolChicV2Codec
 from compressai_gen_plugins.overfitted.coolchic import CoolChic
-from compressai_gen_plugins.overfitted.coolchic_cost import loss_of
-from compressai_gen_plugins.overfitted.coolchic_fitting import Fitting
 from compressai_gen_plugins.overfitted.coolchic_model import multiplier_at
 from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES, Schedule, Stage
 from compressai_gen_plugins.overfitted.coolchic_versions import V1, V2
@@ -40,12 +38,6 @@ VERSIONS = pytest.mark.parametrize("version", [V1, V2], ids=lambda v: v.name)
 @pytest.fixture(scope="module")
 def photo():
     return small_photo()
-
-
-def fitting_of(x, loss):
-    torch.manual_seed(0)
-    judge = loss_of(loss, x.device)
-    return Fitting(x[None], V1, [1e-3], Schedule(((1, 5),), ()), judge)
 
 
 @VERSIONS
@@ -69,48 +61,6 @@ def test_a_fit_is_a_file_that_draws_the_picture(version, photo):
     again, same = fit(x, version, 1e-3, QUICK)
     assert same == steps
     assert torch.equal(again.log2_gains, network.log2_gains)  # reproducible
-
-
-def test_the_best_state_is_kept_and_lambda_follows_the_loss(photo):
-    x, seen = tensor_of(photo), []
-    fitting = fitting_of(x, "mse")
-    fitting.warm_up()
-    assert float(fitting.scales) == pytest.approx(1, rel=1e-3)
-    check = fitting.check
-    fitting.check = lambda: seen.append(check()) or seen[-1]
-    fitting.train(Stage(120, 1))
-    assert fitting.best_cost == min(seen)
-    assert float(check()) == pytest.approx(float(min(seen)), rel=1e-5)
-
-
-@pytest.mark.parametrize(("name", "low", "high"), [("log-cosh", 0.4, 0.5), ("l1", 1.0, 30.0)])
-def test_lambda_follows_the_loss(photo, name, low, high):
-    """D is divided by dD / dMSE as it is when a stage begins."""
-    x = tensor_of(photo)
-    fitting = fitting_of(x, name)
-    fitting.warm_up()
-    before = 1 / float(fitting.scales)
-    fitting.train(Stage(120, 1))
-    fitting.adapt()
-    after = 1 / float(fitting.scales)
-    assert low < before < high
-    assert low < after < high
-    if name == "l1":  # of an error e it is 1 / 2 e
-        assert after > 1.1 * before
-    alone = Fitting(x[None], V1, [1e-3], QUICK, loss_of(name, x.device), same_lambda=True)
-    alone.warm_up()
-    alone.adapt()
-    assert float(alone.scales) == 1
-
-
-def test_without_an_error_there_is_nothing_to_adapt_to():
-    fitting = fitting_of(torch.full((3, 24, 40), 0.5), "l1")
-    for name, value in fitting.stack.weights.items():
-        value.zero_()
-        if name.endswith("synthesis.2.bias"):
-            value.fill_(0.5)
-    fitting.adapt()
-    assert float(fitting.scales) == 1
 
 
 def test_a_killed_fit_goes_on(photo, tmp_path):

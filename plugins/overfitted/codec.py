@@ -75,7 +75,7 @@ class OverfittedCodec:
         preset: str = "fast",
         loss: str | None = None,
         state: str | None = None,
-        **own: Any,
+        **arguments: Any,
     ) -> bytes:
         """Fit a network to the picture and write it.
 
@@ -86,14 +86,14 @@ class OverfittedCodec:
             loss: name of a registered loss.
             state: a file to keep the state in; an interrupted fit goes on from it, a finished one
                 removes it.
-            **own: of the codec's own zoo model: COOL-CHIC's ``same_lambda``.
+            **arguments: further ones of the codec's zoo model: COOL-CHIC's ``same_lambda``.
 
         Raises:
             OptionError: for an unknown quality, or a picture that is too large.
             UnknownNameError: for an unknown preset or loss.
             ImageError: a picture that cannot be coded.
         """
-        return self.encoder(image, preset=preset, loss=loss, state=state, **own)(quality)
+        return self.encoder(image, preset=preset, loss=loss, state=state, **arguments)(quality)
 
     def encoder(
         self,
@@ -102,7 +102,7 @@ class OverfittedCodec:
         preset: str = "fast",
         loss: str | None = None,
         state: str | None = None,
-        **own: Any,
+        **arguments: Any,
     ) -> Callable[[float | None], bytes]:
         """`compress` for several qualities of one picture: ``encoder(image)(quality)``.
 
@@ -125,8 +125,8 @@ class OverfittedCodec:
                     bar.update(done - bar.n)
                     bar.set_postfix_str(standing)
 
-                fitted = self.fit(x, quality, preset, chosen, place, told, before, **own)
-                chunks, crc, before[quality] = fitted
+                found = self.fit(x, quality, preset, chosen, place, told, before, **arguments)
+                chunks, crc, before[quality] = found
             if place is not None:
                 place.unlink(missing_ok=True)  # or another picture would go on from it
             header = Header(
@@ -192,7 +192,7 @@ class OverfittedCodec:
         state: Path | None,
         told: Told,
         before: Mapping[float, Any],
-        **own: Any,
+        **arguments: Any,
     ) -> tuple[list[bytes], int, Any]:
         """Chunks of a file, the CRC32 of its integers, and the network.
 
@@ -201,7 +201,7 @@ class OverfittedCodec:
             quality, preset, loss, state: as for :meth:`compress`.
             told: called with the iterations done and where the fit stands.
             before: networks of the same picture by quality.
-            **own: as for :meth:`compress`.
+            **arguments: as for :meth:`compress`.
         """
         raise NotImplementedError
 
@@ -240,9 +240,9 @@ class NifCodec(OverfittedCodec):
         state: Path | None,
         told: Told,
         before: Mapping[float, Any],
-        **own: Any,
+        **arguments: Any,
     ) -> tuple[list[bytes], int, Any]:
-        model = NifModel(quality, preset, loss, **own)
+        model = NifModel(quality, preset, loss, **arguments)
         same = [network for network in before.values() if network.sizes == model.sizes]
         network = same[0] if same else model.fitted(x[None], state, told)[0].cpu()
         return (*nif_files.write(network), network)
@@ -275,11 +275,11 @@ class CoolChicCodec(OverfittedCodec):
         state: Path | None,
         told: Told,
         before: Mapping[float, Any],
-        **own: Any,
+        **arguments: Any,
     ) -> tuple[list[bytes], int, Any]:
         above = [known for known in before if known >= quality]
         start = before[min(above)] if above else None
-        model = self.model(quality, preset, loss, **own)
+        model = self.model(quality, preset, loss, **arguments)
         ((network, steps),) = model.fitted(x[None], start, state, told)
         return (*coolchic_files.write(network, steps), network)
 

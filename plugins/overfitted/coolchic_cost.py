@@ -52,7 +52,7 @@ class Cost(nn.Module):
         Args:
             x: shape (3, H, W) in [0, 1].
             multiplier: lambda.
-            scale: of D.
+            scale: what D is multiplied with, so that it grows as a mean square does.
             noise: what is added to each grid, in the place of rounding; an empty list rounds.
             part: what is trained; a term that it does not change is left out.
             clamped: judge the picture in range, as a file's is.

@@ -75,8 +75,7 @@ def fit(
             all pictures, or one for each.
         schedule: see ``SCHEDULES`` of `coolchic_schedules`.
         loss: name of a registered one.
-        same_lambda: leave lambda alone, whatever the loss; otherwise it is adapted, so that rates
-            are those of mse.
+        same_lambda: leave lambda alone, whatever the loss; otherwise rates are about those of mse.
         seed: of initial weights and noise.
         start: a network of the same picture at another rate, which goes on by a shorter schedule.
         state: a file that the state is kept in, from which an interrupted fit goes on.
@@ -128,7 +127,7 @@ class Fitting:
         self.version, self.same_lambda = version, same_lambda
         self.multipliers = torch.tensor(multipliers, device=x.device)
         self.scales = torch.ones_like(self.multipliers)
-        """Of every picture's D; see `adapt`."""
+        """Of every picture, what D is multiplied with; see `adapt`."""
         self.cost = Cost(self.fresh(), loss)
         self.noise = [torch.Generator(x.device).manual_seed(seed) for _ in x]
         self.done, self.stage = 0, 0
@@ -202,12 +201,11 @@ class Fitting:
         self.look()
 
     def adapt(self) -> None:
-        """Make D as large as a mean square, so that lambda means for all losses what it does there.
+        """Divide D by dD / dMSE, so that it grows as a mean square does and lambda means the same.
 
-        D is divided by dD / dMSE as it is for a picture's first network now: before every stage
-        anew, since of L1, for one, it grows as the error falls. (Lambda could be multiplied
-        instead, but gradients are clipped at a norm that was published for the mean square.) Costs
-        of before do not compare with those to come.
+        As it is for a picture's first network now: of L1, for one, it grows as the error falls. (D,
+        not lambda, since gradients are clipped at a norm that was published for the mean square.)
+        Costs of before do not compare with those to come.
         """
         if self.same_lambda:
             return

@@ -1,0 +1,76 @@
+"""What a fit of COOL-CHIC makes of its loss: the best state, and what lambda means."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from quick_fits import small_photo, tensor_of
+
+from compressai_gen_plugins.overfitted.coolchic_cost import loss_of
+from compressai_gen_plugins.overfitted.coolchic_fitting import Fitting
+from compressai_gen_plugins.overfitted.coolchic_schedules import Schedule, Stage
+from compressai_gen_plugins.overfitted.coolchic_versions import V1
+
+
+@pytest.fixture(scope="module")
+def x():
+    return tensor_of(small_photo())
+
+
+def fitting_of(x, loss, **options):
+    torch.manual_seed(0)
+    judge = loss_of(loss, x.device)
+    return Fitting(x[None], V1, [1e-3], Schedule(((1, 5),), ()), judge, **options)
+
+
+def draw(fitting, grey):
+    """Have the network draw a plain picture."""
+    for name, value in fitting.stack.weights.items():
+        value.fill_(grey if name == "network.synthesis.2.bias" else 0)
+
+
+def test_the_best_state_is_kept(x):
+    seen, fitting = [], fitting_of(x, "mse")
+    fitting.warm_up()
+    check = fitting.check
+    fitting.check = lambda: seen.append(check()) or seen[-1]
+    fitting.train(Stage(120, 1))
+    assert fitting.best_cost == min(seen)
+    assert float(check()) == pytest.approx(float(min(seen)), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("loss", "low", "high"), [("mse", 0.999, 1.001), ("log-cosh", 0.4, 0.5), ("l1", 1, 30)]
+)
+def test_d_is_divided_by_what_it_is_worth(x, loss, low, high):
+    """By dD / dMSE, as it is when a stage begins."""
+    fitting = fitting_of(x, loss)
+    fitting.warm_up()
+    before = 1 / float(fitting.scales)
+    fitting.train(Stage(120, 1))
+    fitting.adapt()
+    after = 1 / float(fitting.scales)
+    assert low < before < high
+    assert low < after < high
+    if loss == "l1":
+        assert after > 1.1 * before
+
+
+@pytest.mark.parametrize("error", [0.1, 0.02])
+def test_l1_is_worth_one_over_twice_the_error(error):
+    fitting = fitting_of(torch.full((3, 24, 40), 0.5), "l1")
+    draw(fitting, 0.5 + error)
+    fitting.adapt()
+    assert float(fitting.scales) == pytest.approx(2 * error, rel=0.05)
+    _, distortion, _, square = fitting.stack.evaluate((*fitting.inputs(), []), clamped=True)
+    assert float(distortion) == pytest.approx(2 * float(square), rel=0.05)
+    draw(fitting, 0.5)  # met exactly: nothing to be told
+    fitting.adapt()
+    assert float(fitting.scales) == pytest.approx(2 * error, rel=0.05)
+
+
+def test_lambda_can_be_left_alone(x):
+    fitting = fitting_of(x, "l1", same_lambda=True)
+    fitting.warm_up()
+    fitting.adapt()
+    assert float(fitting.scales) == 1
