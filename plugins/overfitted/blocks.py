@@ -1,9 +1,11 @@
-"""Functions of large grids, computed and differentiated some rows at a time.
+"""Small matrices times many columns, which is what COOL-CHIC is made of, on CPUs and on GPUs.
 
-COOL-CHIC multiplies small matrices with many columns. At once, every intermediate result is a
-tensor of tens of megabytes that goes to memory and back; of few rows it stays in the processor's
-cache. Functions are differentiated by torch, a block at a time: at once where the result is a sum,
-otherwise computed anew when the gradient is there. On other devices there is no such cache.
+On a CPU functions of large grids are computed and differentiated some rows at a time. At once,
+every intermediate result is a tensor of tens of megabytes that goes to memory and back; of few rows
+it stays in the processor's cache. They are differentiated by torch, a block at a time: at once
+where the result is a sum, otherwise computed anew when the gradient is there.
+
+On a GPU whole grids are computed at once, but with their columns in tiles.
 """
 
 from __future__ import annotations
@@ -12,10 +14,14 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 BLOCK = 2**14
-"""Columns at a time."""
+"""Columns at a time, on a CPU."""
+
+TILE = 2**10
+"""Columns of a tile, on a GPU."""
 
 Function = Callable[..., Tensor]
 """Rows of a grid (C, rows, w) and weights to a tensor."""
@@ -24,6 +30,30 @@ Function = Callable[..., Tensor]
 def at_once(device: torch.device) -> bool:
     """Whether whole grids are computed at once."""
     return device.type != "cpu"
+
+
+def tiled(x: Tensor) -> Tensor:
+    """Columns (C, N); on a GPU as tiles (K, C, n), the last one with zeros at its end.
+
+    The gradient of a weight is a product of few rows and columns, summed over all N. Of several
+    pictures' at once, each is left to a single one of the GPU's multiprocessors; of tiles, all of
+    them have something to do.
+    """
+    if not at_once(x.device):
+        return x
+    return F.pad(x, (0, -x.shape[1] % TILE)).unflatten(1, (-1, TILE)).transpose(0, 1)
+
+
+def untiled(x: Tensor, count: int) -> Tensor:
+    """Columns (C, count) from what :func:`tiled` made of them."""
+    return x if x.dim() == 2 else x.transpose(0, 1).flatten(1)[:, :count]
+
+
+def affine(bias: Tensor, weight: Tensor, x: Tensor) -> Tensor:
+    """``weight @ x + bias`` of columns (C, N) or tiles (K, C, n), with (O, C) and (O, 1)."""
+    if x.dim() == 2:
+        return torch.addmm(bias, weight, x)
+    return torch.baddbmm(bias, weight.expand(len(x), -1, -1), x)
 
 
 def mapped(function: Function, x: Tensor, *weights: Tensor) -> Tensor:

@@ -16,7 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compressai_gen_plugins.overfitted.blocks import mapped, summed
+from compressai_gen_plugins.overfitted.blocks import (
+    affine,
+    at_once,
+    mapped,
+    summed,
+    tiled,
+    untiled,
+)
 from compressai_gen_plugins.overfitted.coolchic_versions import GRIDS, Layer, Version
 
 SHARPNESS = (-10.0, 13.8155)
@@ -47,35 +54,48 @@ class Arm(nn.Module):
 
     def __init__(self, version: Version) -> None:
         super().__init__()
-        self.radius, width = version.radius, version.context
-        layers = [nn.Linear(width, n) for n in (width, width, 2)]
+        self.radius, self.context = version.radius, version.context
+        layers = [nn.Linear(self.context, n) for n in (self.context, self.context, 2)]
         for layer in layers:
-            _start(layer, residual=layer.out_features == width, uniform=False)
+            _start(layer, residual=layer.out_features == self.context, uniform=False)
         self.layers = nn.ModuleList(layers)
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """mu and o, each shaped like a grid of latents (1, 1, h, w)."""
-        mu, sharpness = self.law(self.padded(latents), *self.weights())
+        mu, sharpness = self.law(self.neighbours(self.padded(latents)), *self.weights())
         return mu.view_as(latents), sharpness.view_as(latents)
 
-    def rate(self, latents: Tensor) -> Tensor:
-        """Bits of a grid of latents (1, 1, h, w), a scalar."""
+    def rate(self, grids: Sequence[Tensor]) -> Tensor:
+        """Bits of grids of latents, each (1, 1, h, w), a scalar.
 
-        def bits_of(rows: Tensor, *weights: Tensor) -> Tensor:
-            radius = self.radius
-            inner = rows[0, radius:, radius : rows.shape[2] - radius]
-            return bits(inner.reshape(-1), *self.law(rows, *weights)).sum()
+        On a CPU grid by grid, each some rows at a time; elsewhere all of them in one.
+        """
+        padded, weights = [self.padded(latents) for latents in grids], self.weights()
+        if not at_once(grids[0].device):
+            rates = [summed(self.rate_of, rows, self.radius, *weights) for rows in padded]
+            return torch.stack(rates).sum()
+        columns = torch.cat([self.neighbours(rows) for rows in padded], dim=1)
+        latents = torch.cat([latents.flatten() for latents in grids])
+        return bits(latents, *self.law(columns, *weights)).sum()
 
-        return summed(bits_of, self.padded(latents), self.radius, *self.weights())
+    def rate_of(self, rows: Tensor, *weights: Tensor) -> Tensor:
+        """Bits of rows with their surroundings (1, radius + h, w + 2 radius), a scalar."""
+        radius = self.radius
+        inner = rows[0, radius:, radius : rows.shape[2] - radius]
+        return bits(inner.reshape(-1), *self.law(self.neighbours(rows), *weights)).sum()
 
-    def law(self, rows: Tensor, *weights: Tensor) -> Tensor:
-        """mu and o of rows with their surroundings (1, radius + h, w + 2 radius), (2, h * w)."""
-        first, first_bias, second, second_bias, last, last_bias = weights
+    def neighbours(self, rows: Tensor) -> Tensor:
+        """Of every latent of rows with their surroundings, (C, h * w)."""
         window = (self.radius + 1, 2 * self.radius + 1)
-        h = F.unfold(rows[None], window)[0, : first.shape[1]]
-        h = F.relu(torch.addmm(first_bias, first, h))
-        h = F.relu(torch.addmm(second_bias, second, h))
-        return torch.addmm(last_bias, last, h)
+        return F.unfold(rows[None], window)[0, : self.context]
+
+    def law(self, columns: Tensor, *weights: Tensor) -> Tensor:
+        """mu and o of latents with these neighbours, (2, N)."""
+        first, first_bias, second, second_bias, last, last_bias = weights
+        h = tiled(columns)
+        h = F.relu(affine(first_bias, first, h))
+        h = F.relu(affine(second_bias, second, h))
+        return untiled(affine(last_bias, last, h), columns.shape[1])
 
     def padded(self, latents: Tensor) -> Tensor:
         """(1, 1, h, w) with the zeros around it, (1, radius + h, w + 2 radius)."""
@@ -119,16 +139,16 @@ class Synthesis(nn.ModuleList):
 
     def pixels(self, x: Tensor, *weights: Tensor) -> Tensor:
         """The first layers, which look at single pixels, (7, h, w) to (C, h, w)."""
-        h = x.flatten(1)
+        h = tiled(x.flatten(1))
         for layer, weight, bias in zip(
             self.specification, weights[::2], weights[1::2], strict=False
         ):
             matrix = weight[:, :, 0, 0]
             if layer.residual:
                 matrix = matrix + torch.eye(layer.outputs, device=h.device)
-            h = torch.addmm(bias[:, None], matrix, h)
+            h = affine(bias[:, None], matrix, h)
             h = F.relu(h) if layer.relu else h
-        return h.view(-1, *x.shape[1:])
+        return untiled(h, x[0].numel()).view(-1, *x.shape[1:])
 
 
 class CoolChic(nn.Module):
@@ -163,7 +183,7 @@ class CoolChic(nn.Module):
 
     def rate(self, latents: Sequence[Tensor]) -> Tensor:
         """Bits of all latents, a scalar."""
-        return torch.stack([self.arm.rate(grid) for grid in latents]).sum()
+        return self.arm.rate(latents)
 
     def picture(self, latents: Sequence[Tensor]) -> Tensor:
         """x_hat, (1, 3, H, W), not clamped."""
@@ -196,7 +216,9 @@ def bits(latents: Tensor, mu: Tensor, sharpness: Tensor) -> Tensor:
 
 
 def bicubic(x: Tensor) -> Tensor:
-    """Twice as large, (1, C, h, w): torch's interpolation, rows and columns by themselves."""
+    """Twice as large, (1, C, h, w): torch's interpolation, on a CPU by rows and columns."""
+    if at_once(x.device):
+        return F.interpolate(x, scale_factor=2, mode="bicubic", align_corners=False)
     even, odd = bicubic_row().flip(0).view(4, 2).T.tolist()
     padded = F.pad(x, (2,) * 4, mode="replicate")
     for dim in (2, 3):

@@ -177,7 +177,7 @@ def difference(fitting: Fitting, plain: Plain) -> float:
     ours = fitting.stack.evaluate((*fitting.inputs(), []))
     theirs = cost(plain, fitting, torch.round)
     apart = max(float((a - b).abs() / b) for a, b in zip(ours, theirs, strict=True))
-    if apart > 1e-5:
+    if apart > (1e-5 if fitting.x.device.type == "cpu" else 1e-4):  # elsewhere sums are coarser
         raise SystemExit(f"{fitting.version.name}: {ours} here, {theirs} there")
     return apart
 
@@ -234,6 +234,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=1, help="that are fitted together")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    torch.backends.cudnn.allow_tf32 = False  # the same arithmetic in both
     results = {name: measure(name, args) for name in VERSIONS}
     print(json.dumps({**vars(args), "iterations a second": results}, indent=2))
 
