@@ -187,3 +187,15 @@ def test_the_default_quality_fits_the_number_of_rate_points():
     assert factory(levels=3, **small).quality == 2
     with pytest.raises(OptionError, match="quality 4 is out of range"):
         factory(4, levels=3, **small)
+
+
+def test_a_synthesis_adds_in_the_same_order_every_time(model):
+    """Also on a GPU, where cuDNN has to be asked for it; nobody else's setting is touched."""
+    asked = []
+    model.g_s.register_forward_pre_hook(lambda *_: asked.append(torch.backends.cudnn.deterministic))
+    channels = analysis(model, torch.rand(1, 3, 64, 64), 3)[0].shape[1]
+    synthesis(model, torch.randn(1, channels, 4, 4))
+    with pytest.raises(RuntimeError):
+        synthesis(model, torch.randn(1, channels + 1, 4, 4))
+    assert asked == [True, True]
+    assert not torch.backends.cudnn.deterministic

@@ -6,7 +6,8 @@ functions, so that a stock CompressAI model needs no wrapper class.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from compressai.models import (
@@ -53,7 +54,22 @@ def analysis(
 
 def synthesis(model: CompressionModel, latent: Tensor) -> Tensor:
     """Image of a latent as ``model.g_s`` takes it, shape (B, 3, 16 h, 16 w), not clamped."""
-    return model.g_s(latent.to(next(model.g_s.parameters()).dtype))
+    with repeatable():
+        return model.g_s(latent.to(next(model.g_s.parameters()).dtype))
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """The same sums in the same order every time, also on a GPU.
+
+    Of transposed convolutions cuDNN has forms whose result depends on which thread comes first.
+    """
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
 
 
 def in_fast_order(latent: Tensor) -> Tensor:
