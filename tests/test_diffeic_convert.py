@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
-from published_diffeic import TINY, Reference, Sizes, codec_shapes, control_shapes, random_state
+from published_diffeic import TINY, Sizes, codec_shapes, control_shapes, random_state
+from reference_diffeic import Reference
 from small_diffeic import save_tokenizer, small_unet, small_vae
 from small_models import picture
 from transformers import CLIPTextConfig, CLIPTextModel
