@@ -41,7 +41,7 @@ has no such rise: fresh networks need a push, and the better candidates go on.
 """
 
 AT_ONCE = 2**22
-"""Pixels of all pictures that are fitted at once on a GPU: ten of 768x512, about 3 GiB."""
+"""Pixels of all pictures that are fitted at once on a GPU: ten of 768x512, some GiB."""
 
 Progress = Callable[[int, str], None]
 """Iterations done, and where the fit stands."""
