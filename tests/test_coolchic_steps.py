@@ -129,9 +129,10 @@ def test_pictures_side_by_side_are_pictures_one_by_one(version, part, loss, monk
     monkeypatch.setattr(stack, "vmap", lambda f: calls.append(f) or torch.func.vmap(f))
     together = found()
     assert calls
-    torch.testing.assert_close(together, alone)
+    rounding = {"rtol": 1e-5, "atol": 1e-5}  # sums are in another order
+    torch.testing.assert_close(together, alone, **rounding)
     fitting.stack.pixels = 2 * 30 * 41
-    torch.testing.assert_close(found(), alone)  # two, then one
+    torch.testing.assert_close(found(), alone, **rounding)  # two, then one
 
 
 @VERSIONS
