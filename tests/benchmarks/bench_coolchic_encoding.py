@@ -177,7 +177,7 @@ def difference(fitting: Fitting, plain: Plain) -> float:
     ours = fitting.stack.evaluate((*fitting.inputs(), []))
     theirs = cost(plain, fitting, torch.round)
     apart = max(float((a - b).abs() / b) for a, b in zip(ours, theirs, strict=True))
-    if apart > (1e-5 if fitting.x.device.type == "cpu" else 1e-4):  # elsewhere sums are coarser
+    if apart > 1e-5:
         raise SystemExit(f"{fitting.version.name}: {ours} here, {theirs} there")
     return apart
 
