@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 import statistics
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,12 +70,29 @@ def step_generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(check_seed(seed))
 
 
+def drawn_seed(generator: torch.Generator | None) -> int | None:
+    """A seed from a caller's generator; None without one, for the file's own noise."""
+    if generator is None:
+        return None
+    drawn = torch.randint(SEEDS // 2 - 1, (), generator=generator, device=generator.device)
+    return int(drawn)
+
+
 def check_seed(seed: int) -> int:
     """``seed``, if it is one.
 
     Raises:
         OptionError: not an integer from 0 to 2**64 - 1.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < SEEDS:
+    number = integer(seed)
+    if not 0 <= number < SEEDS:
         raise OptionError(f"seed {seed!r}: give an integer from 0 to 2**64 - 1")
-    return seed
+    return number
+
+
+def integer(value: Any) -> int:
+    """An integer of Python's or numpy's as Python's; -1 for anything else."""
+    try:
+        return -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return -1

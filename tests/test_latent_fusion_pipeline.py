@@ -15,17 +15,20 @@ from small_fusion import runs as runs
 from small_models import picture
 
 from compressai_gen.bitstream import unpack
-from compressai_gen.errors import BitstreamError, OptionError
+from compressai_gen.errors import BitstreamError, CheckpointError, OptionError
 from diffusers_codec import LatentFusionModel
 from diffusers_codec.pipelines.codec import CodecPipelineOutput
 from diffusers_codec.pipelines.latent_fusion import LatentFusionPipeline, default_scheduler
 
-# two portable ones, a serial context, ten slices: name, width of the latent
+# two portable ones, serial contexts, ten slices, a generator, a stock variable-rate one: name,
+# width of the latent
 BASES = [
     ("bmshj2018-hyperprior", 24),
     ("mbt2018", 24),
     ("cheng2020-anchor", 16),
     ("elic2022-official", 32),
+    ("hific", 24),
+    ("mbt2018-mean-vbr", 24),
 ]
 
 
@@ -118,6 +121,14 @@ class TestCachedDial:
         for tau, image in images.items():
             assert torch.equal(image, pipe.decompress(data, tau=tau, output_type="pt"))
 
+    def test_it_heeds_the_senders_wish(self, pipe, data, runs):
+        wished = wishing(data, tau=0.6, steps=3)
+        fused = pipe.fuse(wished)
+        assert len(runs) == 3
+        image = pipe.render(fused, output_type="pt")
+        assert torch.equal(image, pipe.decompress(wished, output_type="pt"))
+        assert not torch.equal(pipe.render(fused, 0, "pt"), image)
+
     def test_its_parts(self, pipe, data):
         fused = pipe.fuse(data, num_inference_steps=2)
         assert fused.y_hat.shape == fused.y_tilde.shape == (1, 24, 4, 8)
@@ -152,6 +163,29 @@ class TestCall:
         assert len(rates) == len(files) == 2
         alone = pipe(picture(seed=2), tau=0.4, output_type="pt")
         assert torch.equal(images[1], alone.images[0])
+
+    def test_a_generator_draws_other_samples(self, pipe):
+        both = torch.cat([picture(seed=1)] * 2)
+        options = {"output_type": "pt", "num_inference_steps": 2}
+        plain = pipe(both, **options).images
+        one, again = (
+            pipe(both, generator=torch.Generator().manual_seed(3), **options).images
+            for _ in range(2)
+        )
+        assert torch.equal(plain[0], plain[1])
+        assert torch.equal(one, again)
+        assert not torch.equal(one[0], one[1])
+        assert not torch.equal(one[0], plain[0])
+
+    def test_steps_are_ten_without_a_number(self, pipe, photograph, runs):
+        pipe(photograph, num_inference_steps=None)
+        assert len(runs) == 10
+
+    def test_parts_that_are_missing_or_bare(self, pipe, photograph):
+        with pytest.raises(CheckpointError, match="this LatentFusionPipeline has no fusion"):
+            LatentFusionPipeline(pipe.codec, None, default_scheduler())(photograph)
+        with pytest.raises(OptionError, match="bare MeanScaleHyperprior: wrap it"):
+            LatentFusionPipeline(pipe.codec.model, pipe.fusion, default_scheduler())
 
     def test_callback(self, pipe, photograph):
         seen = []

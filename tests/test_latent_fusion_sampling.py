@@ -217,8 +217,8 @@ class TestRefusals:
             ({"tau": -0.1}, "tau -0.1"),
             ({"tau": math.nan}, "tau nan"),
             ({"mode": "fast"}, "'fast': give one of cached, paper"),
-            ({"num_inference_steps": 0}, "num_inference_steps 0: give 1 to 1000"),
-            ({"num_inference_steps": 1001}, "give 1 to 1000"),
+            ({"num_inference_steps": 0}, "num_inference_steps 0: give an integer from 1"),
+            ({"num_inference_steps": 1001}, "from 1 to 1000"),
             ({"seed": -1}, "seed -1"),
         ],
     )
@@ -231,7 +231,7 @@ class TestRefusals:
         ("scheduler", "message"),
         [
             (DDIMScheduler(), r'DDIMScheduler\.from_config\(.*prediction_type="sample"'),
-            (FlowMatchEulerDiscreteScheduler(), "prediction_type None"),
+            (FlowMatchEulerDiscreteScheduler(), "does not come to a clean latent"),
             (DDIMScheduler(prediction_type="sample"), "clip_sample=False"),
             (
                 DPMSolverMultistepScheduler(prediction_type="sample", thresholding=True),

@@ -152,6 +152,10 @@ class CompressionModelComponent(ModelMixin, ConfigMixin):  # type: ignore[misc] 
         return self.model(x, **options)
 
     @apply_forward_hook
+    def onload(self) -> None:
+        """Bring an offloaded model back, for who works with :attr:`model` itself."""
+
+    @apply_forward_hook
     def codec(
         self, *, quality: float | None = None, dtype: str | torch.dtype | None = None
     ) -> ModelCodec:

@@ -303,7 +303,7 @@ class LatentFusionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as in
             CheckpointError: names the first tensor with a NaN or an infinite value.
         """
         for name, tensor in self.state_dict().items():
-            if not tensor.is_meta and not tensor.isfinite().all():
+            if not tensor.is_meta and not tensor.float().isfinite().all():
                 raise CheckpointError(
                     f"{name} of the fusion module has NaN or infinite values: the training "
                     f"diverged or the file is damaged; take another checkpoint"

@@ -6,7 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from compressai.models import CompressionModel
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+
+from compressai_gen.errors import CheckpointError, OptionError
 
 _MODULE = '''"""Lets `DiffusionPipeline.from_pretrained(repo, custom_pipeline=repo)` find the class.
 
@@ -40,7 +43,31 @@ def write_custom_pipeline(folder: str | os.PathLike[Any], pipeline_class: type) 
 
 
 class PublishedPipeline(DiffusionPipeline):
-    """A pipeline that saves its ``pipeline.py`` beside its components."""
+    """A pipeline that saves its ``pipeline.py`` beside its components.
+
+    Raises:
+        OptionError: for a CompressAI model as it is instead of its component.
+    """
+
+    def register_modules(self, **parts: Any) -> None:
+        """Take the components, as diffusers does."""
+        codec = parts.get("codec")
+        if isinstance(codec, CompressionModel):
+            raise OptionError(
+                f"codec is a bare {type(codec).__name__}: wrap it with "
+                "CompressionModelComponent.from_compressai(model)"
+            )
+        super().register_modules(**parts)
+
+    def check_present(self) -> None:
+        """Whether no part was left out, as ``from_pretrained(folder, unet=None)`` does.
+
+        Raises:
+            CheckpointError: names those that are missing.
+        """
+        missing = [name for name, part in self.components.items() if part is None]
+        if missing:
+            raise CheckpointError(f"this {type(self).__name__} has no {', '.join(missing)}")
 
     def save_pretrained(
         self, save_directory: str | os.PathLike[Any], *args: Any, **options: Any

@@ -22,11 +22,12 @@ from compressai_gen.models.lfgcm import STRIDE, Lfgcm
 from diffusers_codec.models.autoencoders import Autoencoder, decode, encode
 from diffusers_codec.models.compression_model import CompressionModelComponent
 from diffusers_codec.models.diffeic_control import DiffEICControlModel
+from diffusers_codec.noise import drawn_seed
 from diffusers_codec.pipelines.codec import CodecPipelineOutput
 from diffusers_codec.pipelines.diffeic import files
 from diffusers_codec.pipelines.diffeic.components import check_components, check_tile, lfgcm_of
 from diffusers_codec.pipelines.diffeic.files import Content
-from diffusers_codec.pipelines.diffeic.sampling import STEPS, check_steps, sample
+from diffusers_codec.pipelines.diffeic.sampling import check_steps, default_steps, sample
 from diffusers_codec.pipelines.pictures import (
     Pictures,
     as_output,
@@ -114,7 +115,9 @@ class DiffEICPipeline(PublishedPipeline):
             CheckpointError: if the components do not fit together.
             OptionError: for steps out of range.
         """
-        self.check_inputs(num_inference_steps, None, "pt", None)
+        if num_inference_steps is not None:
+            check_steps(self.scheduler, num_inference_steps, self._start(None))
+        self.check_components()
         data = self._write(to_tensor(image), num_inference_steps)
         self.maybe_free_model_hooks()
         return data
@@ -194,9 +197,9 @@ class DiffEICPipeline(PublishedPipeline):
         callback_on_step_end: OnStepEnd | None = None,
     ) -> Any:
         """A picture of a content variable; arguments and errors as for :meth:`decompress`."""
-        steps = num_inference_steps
+        steps = content.header.steps if num_inference_steps is None else num_inference_steps
         if steps is None:
-            steps = STEPS if content.header.steps is None else content.header.steps
+            steps = default_steps(scheduler or self.scheduler, self._start(start))
         side = None if tile is None else check_tile(tile) // STRIDE
         with self.progress_bar(total=steps) as bar:
 
@@ -229,10 +232,11 @@ class DiffEICPipeline(PublishedPipeline):
     def __call__(
         self,
         image: Pictures,
-        num_inference_steps: int = STEPS,
+        num_inference_steps: int | None = None,
         start: float | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
+        generator: torch.Generator | None = None,
         callback_on_step_end: OnStepEnd | None = None,
     ) -> CodecPipelineOutput | tuple[Any, list[float], list[bytes]]:
         """Compress and decompress, through real files.
@@ -243,6 +247,7 @@ class DiffEICPipeline(PublishedPipeline):
             num_inference_steps, start, callback_on_step_end: see :meth:`decompress`.
             output_type: "pil", "np" or "pt".
             return_dict: False for a plain tuple.
+            generator: draws a seed for every picture; None for the files' own noise.
 
         Returns:
             The decoded pictures, the bits per pixel and the files.
@@ -261,6 +266,7 @@ class DiffEICPipeline(PublishedPipeline):
                     num_inference_steps=num_inference_steps,
                     start=start,
                     output_type="pt",
+                    seed=drawn_seed(generator),
                     callback_on_step_end=callback_on_step_end,
                 )
             )
@@ -283,8 +289,9 @@ class DiffEICPipeline(PublishedPipeline):
             CheckpointError: if the components do not fit together.
         """
         check_output_type(output_type)
-        steps = STEPS if num_inference_steps is None else num_inference_steps
-        check_steps(scheduler or self.scheduler, steps, self._start(start))
+        scheduler, start = scheduler or self.scheduler, self._start(start)
+        steps = num_inference_steps
+        check_steps(scheduler, default_steps(scheduler, start) if steps is None else steps, start)
         self.check_components()
 
     def check_components(self) -> None:
@@ -293,12 +300,14 @@ class DiffEICPipeline(PublishedPipeline):
         Raises:
             CheckpointError: names the two that do not, or a missing one.
         """
+        self.check_present()
         check_components(self.components)
 
     def _start(self, start: float | None) -> float:
         return float(self.config["start"]) if start is None else start
 
     def _model(self) -> Lfgcm:
+        self.codec.onload()
         return lfgcm_of(self.codec)
 
     def _write(self, x: Tensor, steps: int | None) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -13,7 +12,8 @@ from torch import Tensor
 from compressai_gen.errors import OptionError
 from diffusers_codec.models.injection import Injection
 from diffusers_codec.models.tiling import tiled
-from diffusers_codec.noise import check_seed, counter_noise, step_generator
+from diffusers_codec.noise import check_seed, counter_noise
+from diffusers_codec.pipelines import schedulers
 
 STEPS = 50
 """The paper's."""
@@ -86,7 +86,7 @@ def sample(
     else:
         latents = scheduler.add_noise(z_c.float(), noise, timesteps[:1])
     prompt = control.prompt.to(device, dtype).expand(len(z_c), -1, -1)
-    extra = step_noise(scheduler, seed)
+    extra = schedulers.step_noise(scheduler, seed)
     with Injection(unet) as injection:
 
         def predict(rows: slice, columns: slice) -> Tensor:
@@ -107,42 +107,39 @@ def sample(
 
 def spaced(scheduler: Any, steps: int, start: float, device: torch.device) -> Tensor:
     """The time steps, largest first: the last ``steps`` of as many as spread over all of them."""
-    scheduler.set_timesteps(max(steps, round(steps / start)), device=device)
+    scheduler.set_timesteps(all_steps(steps, start), device=device)
     first = len(scheduler.timesteps) - steps
     if first and hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(first)
     return scheduler.timesteps[first:]
 
 
-def step_noise(scheduler: Any, seed: int) -> dict[str, Any]:
-    """What a stochastic scheduler draws from, the same on every device."""
-    takes_noise = "generator" in inspect.signature(scheduler.step).parameters
-    return {"generator": step_generator(seed)} if takes_noise else {}
+def all_steps(steps: int, start: float) -> int:
+    """How many steps there are from pure noise on, if ``steps`` lie after ``start``."""
+    return max(steps, round(steps / start))
+
+
+def default_steps(scheduler: Any, start: float) -> int:
+    """The paper's number of steps, or as many as lie after ``start``."""
+    return min(STEPS, int(scheduler.config["num_train_timesteps"] * start))
 
 
 def check_steps(scheduler: Any, steps: int, start: float) -> None:
     """Whether a scheduler can be run so.
 
     Raises:
-        OptionError: steps or start out of range, or a scheduler for predictions of another kind.
+        OptionError: steps or start out of range, or a scheduler for predictions of another kind or
+            with several passes a step.
     """
-    name, config = type(scheduler).__name__, scheduler.config
-    most = config["num_train_timesteps"]
-    if isinstance(steps, bool) or not isinstance(steps, int) or not 0 <= steps <= most:
-        raise OptionError(f"num_inference_steps {steps!r}: give an integer from 0 to {most}")
+    steps = schedulers.check_steps(scheduler, steps, least=0)
+    most = scheduler.config["num_train_timesteps"]
     if not 0 < start <= 1:
         raise OptionError(f"start {start!r}: give a number above 0, at most 1 (pure noise)")
     if round(steps / start) > most:
         raise OptionError(
             f"{steps} steps in the last {start:g} of {most} time steps: at most {int(most * start)}"
         )
-    if config.get("prediction_type") not in ("epsilon", "v_prediction"):
-        raise OptionError(
-            f"{name} has prediction_type {config.get('prediction_type')!r}; UNets of Stable "
-            'Diffusion predict "epsilon" or "v_prediction"'
-        )
-    if config.get("clip_sample") or config.get("thresholding"):
-        raise OptionError(
-            f"{name} clips predictions to pixels' range, latents go beyond: use "
-            f"{name}.from_config(scheduler.config, clip_sample=False, thresholding=False)"
-        )
+    predicts = "UNets of Stable Diffusion predict the noise or a velocity"
+    schedulers.check_prediction(scheduler, ("epsilon", "v_prediction"), predicts)
+    if steps:
+        schedulers.check_visits(scheduler, all_steps(steps, start))

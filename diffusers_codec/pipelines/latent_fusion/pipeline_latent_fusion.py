@@ -20,6 +20,7 @@ from compressai_gen.images import from_tensor
 from compressai_gen.models.latents import in_fast_order
 from diffusers_codec.models.compression_model import CompressionModelComponent
 from diffusers_codec.models.latent_fusion import LatentFusionModel
+from diffusers_codec.noise import drawn_seed
 from diffusers_codec.pipelines.codec import CodecPipelineOutput
 from diffusers_codec.pipelines.latent_fusion.sampling import (
     STEPS,
@@ -176,7 +177,7 @@ class LatentFusionPipeline(PublishedPipeline):
         self,
         data: bytes,
         *,
-        num_inference_steps: int = STEPS,
+        num_inference_steps: int | None = None,
         seed: int | None = None,
         callback_on_step_end: OnStepEnd | None = None,
     ) -> FusedLatents:
@@ -186,21 +187,23 @@ class LatentFusionPipeline(PublishedPipeline):
         """
         self.check_inputs(None, num_inference_steps, "cached", "pt")
         decoded = self._decode(self.codec.codec(), data)
-        y_tilde = self._sample(
-            decoded, num_inference_steps, "cached", 0.0, seed, callback_on_step_end
-        )
+        steps = _first(num_inference_steps, decoded.header.steps, STEPS)
+        y_tilde = self._sample(decoded, steps, "cached", 0.0, seed, callback_on_step_end)
         self.maybe_free_model_hooks()
         return FusedLatents(decoded.y_hat, y_tilde, decoded)
 
     @torch.no_grad()
-    def render(self, fused: FusedLatents, tau: float = 0.0, output_type: str = "pil") -> Any:
-        """The picture at ``tau``: "pil", "np" or "pt" as in :meth:`decompress`.
+    def render(
+        self, fused: FusedLatents, tau: float | None = None, output_type: str = "pil"
+    ) -> Any:
+        """The picture at ``tau``; the arguments are those of :meth:`decompress`.
 
         Raises:
             OptionError: for a tau outside [0, 1] or another output type.
         """
         check_output_type(output_type)
-        latent = mix(fused.y_tilde, fused.y_hat, tau)
+        dial = _first(tau, fused.decoded.header.tau, 0.0)
+        latent = mix(fused.y_tilde, fused.y_hat, dial)
         image = self._synthesize(latent, fused.decoded, output_type)
         self.maybe_free_model_hooks()
         return image
@@ -213,10 +216,11 @@ class LatentFusionPipeline(PublishedPipeline):
         image: Pictures,
         quality: float | None = None,
         tau: float | None = None,
-        num_inference_steps: int = STEPS,
+        num_inference_steps: int | None = None,
         mode: str = "cached",
         output_type: str = "pil",
         return_dict: bool = True,
+        generator: torch.Generator | None = None,
         callback_on_step_end: OnStepEnd | None = None,
     ) -> CodecPipelineOutput | tuple[Any, list[float], list[bytes]]:
         """Compress and decompress, through real files.
@@ -226,10 +230,11 @@ class LatentFusionPipeline(PublishedPipeline):
                 a float tensor (3, H, W) or (B, 3, H, W) in [0, 1], or a list of any of them.
             quality: rate point of a variable-rate model; None for its default.
             tau: 0 (D's picture) to 1 (the base codec's); None for 0.
-            num_inference_steps: evaluations of D.
+            num_inference_steps: evaluations of D; None for 10.
             mode: "cached" or "paper", see :meth:`decompress`.
             output_type: "pil", "np" or "pt".
             return_dict: False for a plain tuple.
+            generator: draws a seed for every picture; None for the files' own noise.
             callback_on_step_end: see :meth:`decompress`.
 
         Returns:
@@ -240,14 +245,14 @@ class LatentFusionPipeline(PublishedPipeline):
             CheckpointError, OptionError: see :meth:`decompress`.
         """
         self.check_inputs(tau, num_inference_steps, mode, output_type)
+        dial, steps = _first(tau, 0.0), _first(num_inference_steps, STEPS)
         files, decoded = [], []
         for picture in pictures(image):
             codec = self.codec.codec()
             files.append(codec.compress(picture, quality=quality))
             latents = self._decode(codec, files[-1])
-            latent = self._sample(
-                latents, num_inference_steps, mode, tau or 0.0, None, callback_on_step_end
-            )
+            seed = drawn_seed(generator)
+            latent = self._sample(latents, steps, mode, dial, seed, callback_on_step_end)
             decoded.append(self._synthesize(latent, latents, "pt"))
         self.maybe_free_model_hooks()
         rates = bits_per_pixel(files, decoded)
@@ -263,9 +268,10 @@ class LatentFusionPipeline(PublishedPipeline):
 
         Raises:
             OptionError: an argument out of range, or a scheduler that cannot be used so.
-            CheckpointError: D has weights that are not numbers.
+            CheckpointError: a part is missing, or D has weights that are not numbers.
         """
         check_output_type(output_type)
+        self.check_present()
         check_tau(_first(tau, 0.0))
         check_scheduler(self.scheduler, mode, _first(num_inference_steps, STEPS))
         self.fusion.check_weights()

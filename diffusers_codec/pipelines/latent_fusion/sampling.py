@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, SupportsFloat, TypeAlias
 
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
@@ -14,7 +13,13 @@ from torch import Tensor
 
 from compressai_gen.errors import OptionError
 from diffusers_codec.models.latent_fusion import LatentFusionModel
-from diffusers_codec.noise import check_seed, counter_noise, step_generator
+from diffusers_codec.noise import check_seed, counter_noise
+from diffusers_codec.pipelines.schedulers import (
+    check_prediction,
+    check_steps,
+    ends_clean,
+    step_noise,
+)
 
 MODES = ("cached", "paper")
 STEPS = 10  # the paper's
@@ -131,8 +136,7 @@ def fraction(timestep: Any, scheduler: Any) -> Tensor:
 
 def scheduler_step(scheduler: Any, seed: int) -> Step:
     """The scheduler's own step; noise that it adds comes from the seed, the same everywhere."""
-    takes_noise = "generator" in inspect.signature(scheduler.step).parameters
-    extra = {"generator": step_generator(seed)} if takes_noise else {}
+    extra = step_noise(scheduler, seed)
 
     def step(clean: Tensor, timestep: Any, noisy: Tensor) -> Tensor:
         return scheduler.step(clean, timestep, noisy, **extra).prev_sample
@@ -164,11 +168,11 @@ def check_tau(tau: float) -> float:
     """``tau``, if it is one.
 
     Raises:
-        OptionError: not in [0, 1].
+        OptionError: not a number in [0, 1].
     """
-    if not 0 <= tau <= 1:
-        raise OptionError(f"tau {tau:g}: give a number from 0 (fused) to 1 (the base codec's own)")
-    return tau
+    if not isinstance(tau, SupportsFloat) or not 0 <= float(tau) <= 1:
+        raise OptionError(f"tau {tau!r}: give a number from 0 (fused) to 1 (the base codec's own)")
+    return float(tau)
 
 
 def check_scheduler(scheduler: Any, mode: str, num_inference_steps: int) -> None:
@@ -178,25 +182,21 @@ def check_scheduler(scheduler: Any, mode: str, num_inference_steps: int) -> None
         OptionError: another mode; a number of steps out of range; a scheduler that does not take
             predictions of the clean latent, or clips them; equation 4 with another one than DDIM.
     """
-    name, config = type(scheduler).__name__, scheduler.config
+    name = type(scheduler).__name__
     if mode not in MODES:
         raise OptionError(f"mode {mode!r}: give one of {', '.join(MODES)}")
-    if config.get("prediction_type") != "sample":
+    steps = check_steps(scheduler, num_inference_steps)
+    meant = type(scheduler).from_config(
+        scheduler.config, prediction_type="sample", clip_sample=False, thresholding=False
+    )
+    if not ends_clean(meant, steps):
         raise OptionError(
-            f"{name} has prediction_type {config.get('prediction_type')!r}, D predicts the clean "
-            f'latent: use {name}.from_config(scheduler.config, prediction_type="sample")'
+            f"{name} does not come to a clean latent that D predicts in {steps} steps: use a "
+            "DDIMScheduler, as default_scheduler() is"
         )
-    if config.get("clip_sample") or config.get("thresholding"):
-        raise OptionError(
-            f"{name} clips predictions to pixels' range, latents go beyond: use "
-            f"{name}.from_config(scheduler.config, clip_sample=False, thresholding=False)"
-        )
+    check_prediction(scheduler, ("sample",), "D predicts the clean latent")
     if mode == "paper" and not isinstance(scheduler, DDIMScheduler):
         raise OptionError(
             f'mode "paper" rewrites the step of DDIM (equation 4), which {name} does not take: '
             f'use a DDIMScheduler, or mode "cached"'
-        )
-    if not 1 <= num_inference_steps <= config["num_train_timesteps"]:
-        raise OptionError(
-            f"num_inference_steps {num_inference_steps}: give 1 to {config['num_train_timesteps']}"
         )
