@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import random
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from compressai_gen.errors import CodecError
+from compressai_gen.errors import CodecError, CorruptedFileError
 from compressai_gen_plugins.overfitted import arm_coding, arm_tables, fronts, kernels
+from compressai_gen_plugins.overfitted.arm_tables import FRACTIONS
 from compressai_gen_plugins.overfitted.coolchic import (
     Arm,
     CoolChic,
@@ -188,3 +190,66 @@ def test_weights_out_of_range_are_refused():
     arm.layers[1].weight.data[0, 0] = float("nan")
     with pytest.raises(CodecError, match="out of range"):
         arm_coding.integer_arm(arm)
+
+
+def flat(sharpness: float, mean: float = 0.0) -> Arm:
+    """A model with one law everywhere."""
+    arm = Arm(V1)
+    with torch.no_grad():
+        for layer in arm.layers:
+            layer.weight.zero_()
+        arm.layers[-1].bias.copy_(torch.tensor([mean, sharpness]))
+    return arm
+
+
+@pytest.mark.parametrize("with_compiler", [True, False])
+def test_bytes_that_no_encoder_writes_are_refused(with_compiler, monkeypatch):
+    if with_compiler:
+        pytest.importorskip("numba")
+    else:
+        monkeypatch.setattr(kernels, "njit", None)
+    arm = arm_coding.integer_arm(flat(-7.28))
+    for tail in (b"\x7f" * 20, bytes(range(200)), b"\xff" * 60):
+        with pytest.raises(CorruptedFileError, match="none that an encoder writes"):
+            arm_coding.decode(b"\xff" * 8 + tail, 6, 8, arm)
+
+
+def test_hostile_models_and_bytes_are_read_alike_without_a_compiler(monkeypatch):
+    """Also at the limits, where sums are largest: neither integers nor float64 may be left."""
+    pytest.importorskip("numba")
+    generator, found = random.Random(0), {True: [], False: []}
+    models, data = [], []
+    for number in range(60):
+        arm = random_arm(V2, spread=0.3)
+        with torch.no_grad():
+            for parameter in arm.parameters() if number % 2 else ():
+                parameter.copy_(torch.rand(parameter.shape).mul(2).sub(1).sign() * 4094)
+        models.append(arm_coding.integer_arm(arm))
+        ones = b"\xff" * generator.choice((0, 5, 6, 7, 20))
+        data.append(ones + generator.randbytes(generator.choice((1, 30))) + b"\x01")
+    for compiled, grids in found.items():
+        if not compiled:
+            monkeypatch.setattr(kernels, "njit", None)
+        for model, string in zip(models, data, strict=True):
+            try:
+                grids.append(arm_coding.decode(string, 9, 11, model).tolist())
+            except CorruptedFileError as error:
+                grids.append(str(error))
+    assert found[True] == found[False]
+    assert any(isinstance(grid, list) and abs(max(map(max, grid))) > 2**15 for grid in found[True])
+
+
+@VERSIONS
+def test_the_mean_of_a_table_is_the_nearest(version):
+    arm = random_arm(version, spread=0.4)
+    grid = laplace((40, 50), 2.0)
+    integers, radius = arm_coding.integer_arm(arm), version.radius
+    padded = np.zeros((40 + radius, 50 + 2 * radius), np.int64)
+    padded[radius:, radius:-radius] = grid.numpy()
+    places = tuple(place.ravel() for place in np.mgrid[:40, :50])
+    rows, whole = fronts.FrontLaw(padded, radius, integers.places, integers.model)(places)
+    fraction = np.array(rows) % FRACTIONS - FRACTIONS // 2
+    mean = arm(grid.float()[None, None])[0].detach().numpy().ravel()
+    missed = np.array(whole) + fraction / FRACTIONS - mean
+    assert np.abs(missed).max() < 0.5 / FRACTIONS + 0.02  # the integers' own rounding
+    assert abs(missed.mean()) < 0.003

@@ -7,13 +7,17 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
+from compressai_gen import codec_for
 from compressai_gen.bitstream import pack, unpack
 from compressai_gen.codec.geometry import STRIDE, padded
 from compressai_gen.entropy import PortableEntropy
+from compressai_gen_plugins.overfitted import kernels
 
 GOLDEN = Path(__file__).parent / "golden"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((GOLDEN / "expected.json").read_text())
@@ -46,3 +50,18 @@ def test_golden_file(name: str, threads: int):
     assert zlib.crc32(decoded.y_hat.numpy().astype("<f4").tobytes()) == expected["y_hat_crc"]
     assert decoded.y_hat.unique().numel() > 10
     assert pack(header, chunks) == data
+
+
+@pytest.mark.parametrize("compiler", ["numba", None])
+@pytest.mark.parametrize("name", ["nif", "cool-chic-v1", "cool-chic-v2"])
+def test_golden_file_of_an_overfitted_codec(name: str, compiler: str | None, monkeypatch: Any):
+    """Its integers by their checksum, its pixels up to one level."""
+    if compiler is None:
+        monkeypatch.setattr(kernels, "njit", None)
+    else:
+        pytest.importorskip(compiler)
+    data = (GOLDEN / f"{name}.cgen").read_bytes()
+    picture = codec_for(data).decompress(data, output_type="np").astype(int)
+    with Image.open(GOLDEN / f"{name}.png") as expected:
+        assert np.abs(picture - np.asarray(expected)).max() <= 1
+    assert picture.std() > 30

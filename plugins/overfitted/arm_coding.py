@@ -17,8 +17,8 @@ from compressai_gen_plugins.overfitted.coolchic_versions import offsets
 
 Grid = npt.NDArray[np.int64]
 
-WEIGHT_LIMIT = 2**20
-"""Of the integer weights; with activations below 2**20 and 24 inputs all sums stay below 2**46."""
+WEIGHT_LIMIT = 2**12
+"""Of weights and biases; `kernels` relies on it."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def integer_arm(arm: Arm) -> IntegerArm:
             weight = weight + torch.eye(layer.in_features, dtype=torch.float64)
         for values, bits in ((weight.T, kernels.BITS), (layer.bias.cpu(), 2 * kernels.BITS)):
             scaled = (values.double() * 2.0**bits).round()
-            if not bool(scaled.isfinite().all()) or float(scaled.abs().max()) >= 2.0**bits * 2**12:
+            if not bool(scaled.isfinite().all()) or float(values.abs().max()) >= WEIGHT_LIMIT:
                 raise CodecError("the autoregressive model has weights that are out of range")
             arrays.append(np.ascontiguousarray(scaled.numpy().astype(np.int64)))
     places = np.array(offsets(arm.radius), np.int64)
@@ -73,7 +73,7 @@ def encode(grid: Tensor, arm: IntegerArm) -> tuple[bytes, Tensor]:
         count = kernels.encode_grid(padded, arm.radius, arm.places, arm.model, tables(), out)
         if count < 0:
             raise CodecError("the latents of a grid do not fit their buffer; nothing was written")
-        data = out[:count].tobytes()
+        data = out[1:count].tobytes()
     return data.rstrip(b"\0") or b"\0", torch.from_numpy(inner.copy()).to(grid)
 
 
@@ -81,7 +81,7 @@ def decode(data: bytes, height: int, width: int, arm: IntegerArm) -> Tensor:
     """The grid (height, width) of bytes of :func:`encode`, int64.
 
     Raises:
-        CorruptedFileError: if the bytes go on where the grid ends.
+        CorruptedFileError: if no encoder wrote them, or they go on where the grid ends.
     """
     if not data:
         return torch.zeros(height, width, dtype=torch.int64)
@@ -91,6 +91,8 @@ def decode(data: bytes, height: int, width: int, arm: IntegerArm) -> Tensor:
     else:
         octets = np.frombuffer(data, np.uint8).astype(np.int64)
         taken = kernels.decode_grid(padded, arm.radius, arm.places, arm.model, tables(), octets)
+    if taken < 0:
+        raise CorruptedFileError("the data of a grid are none that an encoder writes")
     if taken < len(data):
         raise CorruptedFileError("the data of a grid go on where the grid ends")
     return torch.from_numpy(padded[arm.radius :, arm.radius : arm.radius + width].copy())

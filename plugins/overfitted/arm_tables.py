@@ -18,7 +18,8 @@ REACH = 127
 """A symbol is the distance from the rounded mean, at most REACH either way."""
 
 SCALES = 128
-FRACTIONS = 16
+FRACTION_BITS = 4
+FRACTIONS = 1 << FRACTION_BITS
 LOG_SCALE_LOW, LOG_SCALE_HIGH = -7, 5
 """Natural logarithm of the scale of the first and of the last row, evenly spaced."""
 

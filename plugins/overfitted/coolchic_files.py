@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from compressai_gen.errors import CorruptedFileError
+from compressai_gen.errors import CodecError, CorruptedFileError
 from compressai_gen_plugins.overfitted import arm_coding
 from compressai_gen_plugins.overfitted.coolchic import CoolChic, grid_sizes
 from compressai_gen_plugins.overfitted.coolchic_versions import GRIDS, Version
@@ -57,7 +57,10 @@ def read(
     values, crc = unpack_levels(rows, chunks[1], shapes)
     network, steps = CoolChic(version, 1, 1), Steps(*given)
     put(network, values, steps)
-    arm = arm_coding.integer_arm(network.arm)
+    try:
+        arm = arm_coding.integer_arm(network.arm)
+    except CodecError as error:
+        raise CorruptedFileError(str(error)) from error
     sizes = grid_sizes(height, width)
     with ThreadPoolExecutor() as pool:
         grids = list(pool.map(lambda d, s: arm_coding.decode(d, *s, arm), chunks[2:], sizes))

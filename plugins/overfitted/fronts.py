@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compressai_gen_plugins.overfitted.arm_tables import (
+    FRACTION_BITS,
     FRACTIONS,
     PRECISION,
     REACH,
@@ -22,14 +23,15 @@ from compressai_gen_plugins.overfitted.arm_tables import (
     tables,
 )
 from compressai_gen_plugins.overfitted.kernels import (
-    BITS,
     BOTTOM,
+    FAR,
     HIGH_SHARPNESS,
     LIMIT,
     LOW_SHARPNESS,
     MASK,
     ONE,
     SPAN,
+    TO_FRACTION,
     TOP,
 )
 
@@ -76,8 +78,9 @@ class FrontLaw:
         h = np.clip(np.floor((h + ONE // 2) / ONE), 0, LIMIT) @ second + second_bias
         h = np.clip(np.floor((h + ONE // 2) / ONE), 0, LIMIT) @ last + last_bias
         mean, sharpness = np.floor((h + ONE // 2) / ONE).astype(np.int64).T
-        whole = (mean + ONE // 2) >> BITS
-        fraction = ((mean - (whole << BITS) + ONE // 2) * FRACTIONS) >> BITS
+        parts = (mean.clip(-FAR, FAR) + (1 << TO_FRACTION >> 1)) >> TO_FRACTION
+        whole = (parts + FRACTIONS // 2) >> FRACTION_BITS
+        fraction = parts - (whole << FRACTION_BITS) + FRACTIONS // 2
         sharpness = sharpness.clip(LOW_SHARPNESS, HIGH_SHARPNESS)
         scale = ((HIGH_SHARPNESS - sharpness) * (SCALES - 1) + SPAN // 2) // SPAN
         return (scale * FRACTIONS + fraction).tolist(), whole.tolist()
@@ -116,27 +119,25 @@ def encode_grid(grid: Integers, radius: int, places: Integers, model: Sequence[I
     low = next(v for b in blocks if (v := (low + b - 1) // b * b) < end)
     for _ in range(7):
         shift()
-    return bytes(out)
+    return bytes(out[1:])
 
 
 def decode_grid(
     grid: Integers, radius: int, places: Integers, model: Sequence[Integers], data: bytes
 ) -> int:
-    """As `kernels.decode_grid`: fills a padded grid of zeros; how many bytes were taken."""
+    """As `kernels.decode_grid`: fills a padded grid of zeros; how many bytes were taken, or -1."""
     height, width = grid.shape[0] - radius, grid.shape[1] - 2 * radius
     law, rows = FrontLaw(grid, radius, places, model), rows_of_tables()
-    code, count, extent, size = (
-        int.from_bytes(data[1:7].ljust(6, b"\0"), "big"),
-        7,
-        TOP - 1,
-        len(data),
-    )
-    most = (1 << PRECISION) - 1
+    code = int.from_bytes(data[:6].ljust(6, b"\0"), "big")
+    count, extent, size = 6, TOP - 1, len(data)
     for front in fronts(height, width, radius):
         values = []
         for number, whole in zip(*law(front), strict=True):
             row, step = rows[number], extent >> PRECISION
-            symbol = bisect_right(row, min(code // step, most)) - 1
+            value = code // step
+            if value >> PRECISION:
+                return -1
+            symbol = bisect_right(row, value) - 1
             start = row[symbol]
             code -= step * start
             extent = step * (row[symbol + 1] - start)

@@ -4,8 +4,9 @@ Order: fronts. A latent's neighbourhood reaches ``radius`` columns to the right 
 so those with equal ``x + (radius + 1) y`` do not depend on each other; a front is coded from its
 uppermost latent down. `fronts` does the same without a compiler, a front at a time.
 
-All values stay below 2**62, so that 64-bit integers cannot overflow. The range coder keeps 48 bits
-and writes bytes with carries (Martin 1979, in the form of LZMA).
+Activations and means are limited, weights are below 2**20: all sums stay below 2**51, whatever a
+file says, so that 64-bit integers cannot overflow and float64, which `fronts` sums in, is exact.
+The range coder keeps 48 bits and writes bytes with carries (Martin 1979, in the form of LZMA).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from compressai_gen_plugins.overfitted.arm_tables import (
+    FRACTION_BITS,
     FRACTIONS,
     LOG_SCALE_HIGH,
     LOG_SCALE_LOW,
@@ -43,12 +45,21 @@ SPAN = HIGH_SHARPNESS - LOW_SHARPNESS
 LIMIT = 1 << 20
 """Activations are limited to this magnitude, fractional bits included."""
 
+FAR = 1 << 24
+"""So are means, on either side, and with them latents: 65,536."""
+
+TO_FRACTION = BITS - FRACTION_BITS
+"""Bits that a mean has too many for the tables."""
+
 
 def compiled(function: Function) -> Function:
     """Compiled where numba is there."""
     if njit is None:
         return function
-    made: Function = njit(cache=True, nogil=True)(function)
+    try:
+        made: Function = njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # neither the package's folder nor the home can be written to
+        made = njit(nogil=True)(function)
     return made
 
 
@@ -89,10 +100,11 @@ def law(grid, y, x, radius, places, first, first_bias, second, second_bias, last
         if value > 0:
             mean += value * last[i, 0]
             sharpness += value * last[i, 1]
-    mean = (mean + ONE // 2) >> BITS
+    mean = min(max((mean + ONE // 2) >> BITS, -FAR), FAR)
     sharpness = (sharpness + ONE // 2) >> BITS
-    whole = (mean + ONE // 2) >> BITS
-    fraction = ((mean - (whole << BITS) + ONE // 2) * FRACTIONS) >> BITS
+    parts = (mean + (1 << TO_FRACTION >> 1)) >> TO_FRACTION
+    whole = (parts + FRACTIONS // 2) >> FRACTION_BITS
+    fraction = parts - (whole << FRACTION_BITS) + FRACTIONS // 2
     sharpness = min(max(sharpness, LOW_SHARPNESS), HIGH_SHARPNESS)
     scale = ((HIGH_SHARPNESS - sharpness) * (SCALES - 1) + SPAN // 2) // SPAN
     return scale * FRACTIONS + fraction, whole
@@ -125,6 +137,8 @@ def shift_out(out, low, cache, pending, count):  # type: ignore  # noqa: ANN001,
 @compiled
 def encode_grid(grid, radius, places, model, tables, out):  # type: ignore  # noqa: ANN001, ANN201
     """Code a grid; returns the number of bytes written to ``out``, or -1 if it is too short.
+
+    The first byte only waits for a carry that cannot come: it is 0, and no part of the data.
 
     Args:
         grid: integers, padded; a latent beyond the reach of its law is moved to its end.
@@ -167,14 +181,14 @@ def encode_grid(grid, radius, places, model, tables, out):  # type: ignore  # no
 
 @compiled
 def decode_grid(grid, radius, places, model, tables, data):  # type: ignore  # noqa: ANN001, ANN201
-    """Fill a padded grid of zeros from the bytes of `encode_grid`; beyond their end are zeros.
+    """Fill a padded grid of zeros from the data of `encode_grid`; beyond their end are zeros.
 
-    Returns how many bytes were taken.
+    Returns how many bytes were taken, or -1 if no encoder wrote them.
     """
     height, width = grid.shape[0] - radius, grid.shape[1] - 2 * radius
     work = np.zeros((2, places.shape[0]), np.int64)
     size = data.shape[0]
-    code, count = 0, 1
+    code, count = 0, 0
     for _ in range(6):
         code = (code << 8) | (data[count] if count < size else 0)
         count += 1
@@ -186,7 +200,9 @@ def decode_grid(grid, radius, places, model, tables, data):  # type: ignore  # n
             row, whole = law(grid, y, x, radius, places, model[0], model[1], model[2], model[3],
                              model[4], model[5], work)  # fmt: skip
             step = extent >> PRECISION
-            value = min(code // step, (1 << PRECISION) - 1)
+            value = code // step
+            if value >> PRECISION:
+                return -1
             symbol = REACH  # outwards from the mean, where nearly all symbols are
             if tables[row, symbol] <= value:
                 while tables[row, symbol + 1] <= value:
