@@ -10,6 +10,7 @@ import time
 import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,12 @@ def host_attacks(data: bytes, rng: random.Random) -> Iterator[bytes]:
     """The same for a float-host file: its layout and its several strings."""
     header, chunks = unpack(data)
     layout = chunks[0]
+    run = b"\xff" * 7 + b"\x7f" + b"\xff" * 2**21  # announces 15 times as many digits as it has
+    large = replace(header, height=4096, width=4096)
     while True:
+        place = rng.randrange(1, len(chunks))
+        yield pack(header, [*chunks[:place], run, *chunks[place + 1 :]])
+        yield pack(large, [b"", *[bytes(8)] * 100])
         for string in (rng.randbytes(rng.choice((0, 3, 8, 64))), b"", bytes(8), b"\xff" * 400):
             place = rng.randrange(1, len(chunks))
             yield pack(header, [*chunks[:place], string, *chunks[place + 1 :]])

@@ -5,7 +5,9 @@ The first chunk is the layout: empty for the usual ``[[y], [z]]`` with z's shape
 otherwise JSON; the strings follow in their order.
 
 CompressAI's range decoder never looks where its string ends, so strings from a file are checked
-and followed by as many zeros as it could possibly consume.
+and followed by as many zeros as it could consume: a word for every symbol and, since a run of
+digits 15 announces fifteen times as many digits, sixteen times the string. A chunk has at most
+8 MB, so that costs at most 134 MB a string, and only while it is decoded.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from torch import Tensor
 from compressai_gen.errors import CorruptedFileError
 
 MAX_CHANNELS = 1024  # of a latent in a layout
+MAX_STRINGS = 32  # of a file, since each is padded for the whole picture; ELIC has eleven
 
 
 def encode_strings(model: CompressionModel, x: Tensor, quality: float | None) -> list[bytes]:
@@ -46,14 +49,13 @@ def decode_strings(
     try:
         given = json.loads(layout) if layout else _usual(height // 64, width // 64, len(strings))
         _check_shape(given["shape"], height // 16, width // 16)
-        remaining = iter(_padded(model, strings, height * width))
-        nested = _with_strings(given["strings"], remaining)
-        if next(remaining, None) is not None:
-            raise ValueError("more strings than its layout has places")
+        _check_count(given["strings"], len(strings))
+        nested = _with_strings(given["strings"], iter(_padded(model, strings, height * width)))
         decoded = model.decompress(nested, given["shape"], **_rate_arguments(model, quality))
         x_hat: Tensor = decoded["x_hat"]
-    except (LookupError, ValueError, TypeError, StopIteration, AssertionError, RuntimeError) as e:
-        raise CorruptedFileError(f"{type(model).__name__} cannot decode it: {e}") from e
+    except (LookupError, ValueError, TypeError, AssertionError, RuntimeError) as error:
+        reason = str(error) or type(error).__name__
+        raise CorruptedFileError(f"{type(model).__name__} cannot decode it: {reason}") from error
     if tuple(x_hat.shape) != (1, 3, height, width):
         raise CorruptedFileError(
             f"decoded to shape {tuple(x_hat.shape)}, the header says {height}x{width} padded"
@@ -79,13 +81,23 @@ def _rate_arguments(model: CompressionModel, quality: float | None) -> dict[str,
 
 
 def _padded(model: CompressionModel, strings: list[bytes], pixels: int) -> list[bytes]:
-    """The strings and, behind each, one zero word for every symbol of the picture."""
+    """The strings and, behind each, all the zeros its decoder could consume."""
     for string in strings:
         if len(string) < 8 or len(string) % 4:
             raise ValueError(f"a string of {len(string)} bytes; they are whole words, at least two")
     channels = max(getattr(layer, "in_channels", 0) for layer in model.g_s.modules())
-    zeros = bytes(4 * channels * pixels // 256 + 64)
-    return [string + zeros for string in strings]
+    symbols = channels * pixels // 256
+    return [string + bytes(4 * symbols + 16 * len(string) + 64) for string in strings]
+
+
+def _check_count(nested: Any, count: int) -> None:
+    places = _places(nested)
+    if places != count or count > MAX_STRINGS:
+        raise ValueError(f"{count} strings for {places} places, at most {MAX_STRINGS}")
+
+
+def _places(nested: Any) -> int:
+    return 1 if nested is None else sum(map(_places, nested))
 
 
 def _check_shape(shape: Any, height: int, width: int) -> None:
