@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import warnings
 from typing import Any, TypeAlias
 
@@ -51,10 +50,11 @@ def read_image(
         raise ImageError("the file is empty")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        image, notes = _decode(data, max_pixels)
-    notes += [str(w.message) for w in caught if w.category is not Image.DecompressionBombWarning]
-    rgb, more = to_rgb(image, background=background)
-    return Loaded(rgb, notes + more)
+        image = _open(data)
+        _check_size(image.width, image.height, max_pixels)
+        rgb, notes = to_rgb(image, background=background)
+    told = [str(w.message) for w in caught if w.category is UserWarning]  # Pillow's of the file
+    return Loaded(rgb, told + notes)
 
 
 def to_tensor(picture: Picture) -> Tensor:
@@ -115,20 +115,6 @@ def write_image(image: Image.Image, extension: str) -> bytes:
     return buffer.getvalue()
 
 
-def _decode(data: bytes, max_pixels: int) -> Loaded:
-    """The picture as Pillow decodes it, any mode, and what that changed."""
-    image = _open(data)
-    _check_size(image.width, image.height, max_pixels)
-    notes = _frame_notes(image)
-    if _is_deep(image):
-        notes.append("more than 8 bits a channel reduced to 8")
-    try:
-        image.load()
-    except Exception as error:  # Pillow raises a dozen kinds on damaged files
-        raise ImageError(f"the picture is damaged or cut off ({error})") from error
-    return Loaded(image, notes)
-
-
 def _open(data: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
@@ -136,7 +122,7 @@ def _open(data: bytes) -> Image.Image:
         raise ImageError(f"the picture is too large for Pillow: {error}") from error
     except Image.UnidentifiedImageError:
         raise ImageError(f"not a picture this program reads ({', '.join(FORMATS)})") from None
-    except Exception as error:  # as in _decode
+    except Exception as error:  # as in to_rgb
         raise ImageError(f"the picture's header is damaged ({error})") from error
 
 
@@ -148,23 +134,6 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         )
     if not width or not height:
         raise ImageError(f"the picture is {width}x{height}: it has no pixels")
-
-
-def _frame_notes(image: Image.Image) -> list[str]:
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format == "MPO":  # a camera's JPEG with a preview or a second view
-        return [f"the first of {frames} pictures in the file is used"]
-    if frames > 1:
-        raise ImageError(f"{frames} frames or pages: extract the one you want first")
-    return []
-
-
-def _is_deep(image: Image.Image) -> bool:
-    """Whether Pillow is about to reduce the channels to 8 bits without a word."""
-    tiles = getattr(image, "tile", ())
-    raw_modes = [t[3] if isinstance(t[3], str) else (t[3] or ("",))[0] for t in tiles]
-    deep = any(re.search(r";1[026]", str(raw)) for raw in raw_modes)
-    return deep and image.format != "BMP" and not image.mode.startswith("I")
 
 
 def _check_tensor(picture: Any) -> Tensor:

@@ -1,6 +1,6 @@
 """Any PIL image as 8-bit RGB in sRGB, without ever losing something silently.
 
-Whatever is changed (16 bits, greyscale, an opaque alpha channel, EXIF orientation, a colour
+Whatever is changed (bit depth, greyscale, an opaque alpha channel, EXIF orientation, a colour
 profile) is said in a list of notes; whatever cannot be kept is refused with a line that says what
 to do.
 """
@@ -8,6 +8,7 @@ to do.
 from __future__ import annotations
 
 import io
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -24,13 +25,17 @@ class Loaded(NamedTuple):
 
 
 def to_rgb(image: Image.Image, *, background: str | None = None) -> Loaded:
-    """Any loaded PIL image as 8-bit RGB in sRGB, upright.
+    """Any PIL image as 8-bit RGB in sRGB, upright.
+
+    Pillow itself reduces colours of 16 bits to 8 when it loads them: only an image that was opened
+    and not loaded yet still tells that it had more.
 
     Raises:
-        ImageError: transparency without a background, or a mode or profile that cannot be
-            converted.
+        ImageError: damaged, several frames, transparency without a background, or a mode or
+            profile that cannot be converted.
     """
     notes: list[str] = []
+    _load(image, notes)
     image = _upright(image, notes)
     profile = image.info.get("icc_profile")
     image = _eight_bits(image, notes)
@@ -39,6 +44,30 @@ def to_rgb(image: Image.Image, *, background: str | None = None) -> Loaded:
     if alpha is not None:
         image = _composite(image, alpha, background, notes)
     return Loaded(image, notes)
+
+
+def _load(image: Image.Image, notes: list[str]) -> None:
+    """Decodes the pixels of an opened file, after a look at what Pillow would drop in silence."""
+    try:
+        frames = getattr(image, "n_frames", 1)
+        deep = _is_deep(image)
+        image.load()
+    except Exception as error:  # Pillow raises a dozen kinds on damaged files
+        raise ImageError(f"the picture is damaged or cut off ({error})") from error
+    if frames > 1 and image.format != "MPO":
+        raise ImageError(f"{frames} frames or pages: extract the one you want first")
+    if frames > 1:  # a camera's JPEG with a preview or a second view
+        notes.append(f"the first of {frames} pictures in the file is used")
+    if deep:
+        notes.append("more than 8 bits a channel reduced to 8")
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether Pillow is about to reduce the channels to 8 bits without a word."""
+    tiles = getattr(image, "tile", ())
+    raw_modes = [t[3] if isinstance(t[3], str) else (t[3] or ("",))[0] for t in tiles]
+    deep = any(re.search(r";1[026]", str(raw)) for raw in raw_modes)
+    return deep and image.format != "BMP" and not image.mode.startswith("I")
 
 
 def _upright(image: Image.Image, notes: list[str]) -> Image.Image:

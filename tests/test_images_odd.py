@@ -1,0 +1,46 @@
+"""Odd picture files and images: damaged, deep, animated, and too large for their format."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from PIL import Image
+from test_images import PICTURE, encoded, png_16_bit_rgb
+
+from compressai_gen.errors import ImageError
+from compressai_gen.images import read_image, to_tensor
+from compressai_gen.notes import ImageNote
+
+
+def opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))
+
+
+def tiff_without_a_second_page() -> bytes:
+    """A TIFF file that says where its next page is, but there is none: Pillow's TypeError."""
+    data = bytearray(encoded(PICTURE, "TIFF"))
+    data[130] = 1
+    return bytes(data)
+
+
+def test_damaged_files():
+    with pytest.raises(ImageError, match="damaged"):
+        read_image(tiff_without_a_second_page())
+    with pytest.raises(ImageError, match="damaged"):
+        to_tensor(opened(encoded(PICTURE)[:-40]))
+
+
+def test_an_opened_file_loses_its_depth_with_a_warning():
+    with pytest.warns(ImageNote, match="more than 8 bits"):
+        assert to_tensor(opened(png_16_bit_rgb())).shape == (1, 3, 1, 2)
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF", "GIF"])
+def test_opened_animations_and_pages_are_refused(format: str):
+    image = opened(encoded(PICTURE, format, save_all=True, append_images=[PICTURE.rotate(180)]))
+    with pytest.raises(ImageError, match="2 frames"):
+        to_tensor(image)
+    image.load()
+    with pytest.raises(ImageError, match="2 frames"):
+        to_tensor(image)
