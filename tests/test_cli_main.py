@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import subprocess
@@ -106,6 +107,14 @@ def test_closed_pipe_is_quiet():
     os.close(writer)
     assert done.stderr == b""
     assert done.returncode == 1
+
+
+def test_a_file_name_that_is_not_utf8_can_be_told(command, monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict")
+    monkeypatch.setattr(sys, "stdout", out)
+    command(lambda args: print(os.fsdecode(b"e\xff.png")))
+    assert main(["info"]) == 0
+    assert out.buffer.getvalue() == b"e\\udcff.png\n"
 
 
 def test_command_of_a_plugin(run_python, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import warnings
@@ -55,6 +56,8 @@ COMMANDS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Runs ``cgen ARGV``; returns the exit status, 1 for a mistake of the user's."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: any file name can be told
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning(warnings.showwarning)
         # torch_geometric, which compressai imports, uses it; a user of ours can do nothing about it
