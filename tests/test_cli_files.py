@@ -15,6 +15,7 @@ from cgen_command import checkpoints as checkpoints
 from cgen_command import work as work
 from hub_cache import write_hub_cache
 from PIL import Image
+from test_images_odd import tiff_without_a_second_page
 from toys import DEFAULT, pixels
 
 from compressai_gen.bitstream import unpack
@@ -74,9 +75,12 @@ def test_folders_globs_and_json(cgen: Cgen):
 @pytest.mark.usefixtures("work")
 def test_one_bad_file_among_several(cgen: Cgen):
     Path("bad.png").write_bytes(b"not a picture")
-    status, out, err = cgen("compress", "bad.png", "photo.png", "missing.png", "-o", "out/")
+    Path("cut.tif").write_bytes(tiff_without_a_second_page())
+    bad = ("bad.png", "cut.tif", "missing.png")
+    status, out, err = cgen("compress", *bad, "photo.png", "-o", "out/")
     assert status == 1
     assert "cgen: bad.png: not a picture" in err
+    assert "cgen: cut.tif: the picture is damaged" in err
     assert "missing.png: cannot read missing.png: No such file" in err
     assert "photo.png -> out/photo.cgen" in out
     assert names("out") == ["photo.cgen"]

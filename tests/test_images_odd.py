@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from test_images import PICTURE, encoded, png_16_bit_rgb
 
-from compressai_gen.errors import ImageError
-from compressai_gen.images import read_image, to_tensor
+from compressai_gen.errors import ImageError, OptionError
+from compressai_gen.images import read_image, to_tensor, write_image
 from compressai_gen.notes import ImageNote
 
 
@@ -44,3 +44,10 @@ def test_opened_animations_and_pages_are_refused(format: str):
     image.load()
     with pytest.raises(ImageError, match="2 frames"):
         to_tensor(image)
+
+
+@pytest.mark.parametrize(("extension", "width"), [(".webp", 16384), (".jpg", 65501)])
+def test_a_picture_too_large_for_its_format(extension: str, width: int):
+    with pytest.raises(OptionError, match=rf"{width}x1 .*WEBP holds 16383 .*JPEG 65500;"):
+        write_image(Image.new("RGB", (width, 1)), extension)
+    assert read_image(write_image(Image.new("RGB", (width - 1, 1)), extension)).image.height == 1

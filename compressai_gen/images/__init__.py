@@ -105,13 +105,19 @@ def write_image(image: Image.Image, extension: str) -> bytes:
     """The bytes of a picture file: lossless but for JPEG, which is written at quality 95, 4:4:4.
 
     Raises:
-        OptionError: no writer for that extension.
+        OptionError: no writer for that extension, or the format holds no picture of that size.
     """
     options = WRITERS.get(extension.lower())
     if options is None:
         raise OptionError(f"cannot write {extension!r} pictures: choose {', '.join(WRITERS)}")
     buffer = io.BytesIO()
-    image.save(buffer, **options)
+    try:
+        image.save(buffer, **options)
+    except (OSError, ValueError) as error:
+        raise OptionError(
+            f"cannot write {image.width}x{image.height} pixels as {options['format']} ({error}): "
+            "WEBP holds 16383 a side and JPEG 65500; choose another format"
+        ) from error
     return buffer.getvalue()
 
 
