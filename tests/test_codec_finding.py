@@ -96,8 +96,9 @@ def test_unknown_names_and_missing_weights(checkpoint, tmp_path, monkeypatch):
         open_codec("mbt2018-mean-vbr")
     with pytest.raises(OptionError, match="1 to 8"):
         open_codec("mbt2018-mean", quality=9)
-    with pytest.raises(OptionError, match="integer"):
-        open_codec("mbt2018-mean", quality=2.5)
+    for quality in (2.5, float("nan"), float("inf")):
+        with pytest.raises(OptionError, match="integer"):
+            open_codec("mbt2018-mean", quality=quality)
     with pytest.raises(CheckpointError, match="publishes no weights"):
         open_codec("elic2022-official")
 

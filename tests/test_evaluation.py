@@ -235,7 +235,7 @@ def test_an_absent_baseline_is_skipped_with_a_line(folder, capsys, monkeypatch):
     assert "baseline jxl skipped: jxl: this Pillow cannot write" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("quality", [0, 101, 2.5, None])
+@pytest.mark.parametrize("quality", [0, 101, 2.5, float("nan"), float("inf"), None])
 def test_classic_quality_is_checked(quality):
     with pytest.raises(OptionError, match="allowed: whole numbers 1 to 100"):
         CLASSIC["jpeg"].check_quality(quality)

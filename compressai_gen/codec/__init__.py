@@ -163,7 +163,7 @@ def _find_weights(name: str, quality: float | None) -> Path:
             )
         return _stock_weights(name, 0)
     wanted = DEFAULT_QUALITY if quality is None else quality
-    if wanted != int(wanted):
+    if not float(wanted).is_integer():  # nor NaN or infinite
         raise OptionError(f"quality {wanted:g}: {name} has integer qualities only")
     for entry in entries:
         if entry.quality == wanted:

@@ -49,7 +49,7 @@ class ClassicCodec:
     def check_quality(self, quality: float | None) -> int:
         """`quality` as a whole number; raises OptionError unless it is one in `qualities`."""
         low, high = self.qualities
-        if quality is None or quality != int(quality) or not low <= quality <= high:
+        if quality is None or not float(quality).is_integer() or not low <= quality <= high:
             raise OptionError(
                 f"{self.name}: quality {quality}; allowed: whole numbers {low} to {high}"
             )
