@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from small_checkpoints import NAME
 from small_checkpoints import folder as folder
@@ -36,6 +38,21 @@ class TestSaving:
 
         monkeypatch.setattr(checkpoints.folder, "save_file", full)
         with pytest.raises(OSError, match="No space"):
+            save_model(model, folder, architecture=NAME, arguments=STOCK[NAME])
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+        assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+    def test_an_interruption_between_the_renames_keeps_the_old(self, folder, model, monkeypatch):
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        rename = os.rename
+
+        def interrupted(source, target):
+            if target == folder and not str(source).endswith("-old"):
+                raise KeyboardInterrupt
+            rename(source, target)
+
+        monkeypatch.setattr(os, "rename", interrupted)
+        with pytest.raises(KeyboardInterrupt):
             save_model(model, folder, architecture=NAME, arguments=STOCK[NAME])
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
         assert [path.name for path in folder.parent.iterdir()] == [folder.name]

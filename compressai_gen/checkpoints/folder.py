@@ -203,13 +203,12 @@ def check_replaceable(folder: Path) -> None:
 def _replace(folder: Path, new: Path) -> None:
     """Put ``new`` in the place of ``folder``; the old one comes back if that fails."""
     old = Path(f"{new}-old")
-    exists = folder.exists()
-    if exists:
-        os.rename(folder, old)
     try:
+        if folder.exists():
+            os.rename(folder, old)
         os.rename(new, folder)
-    except OSError:
-        if exists:
+    except BaseException:  # KeyboardInterrupt too
+        if old.exists() and not folder.exists():
             os.rename(old, folder)
         raise
     shutil.rmtree(old, ignore_errors=True)
