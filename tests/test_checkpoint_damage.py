@@ -96,3 +96,21 @@ class TestDamage:
         (folder / "config.json").write_text(json.dumps(config | {"fingerprint": "zz"}))
         with pytest.raises(CheckpointError, match="12 hexadecimal digits"):
             load_model(folder)
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("architecture", 5),
+            ("architecture", ["mbt2018-mean"]),
+            ("arguments", 5),
+            ("arguments", None),
+            ("portable", [1]),
+            ("quality", "best"),
+            ("metric", 5),
+        ],
+    )
+    def test_values_of_another_kind(self, folder, name, value):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {name: value}))
+        with pytest.raises(CheckpointError, match=rf"config\.json: {name} .* is not an? "):
+            load_model(folder)

@@ -25,6 +25,13 @@ PICKLE_SUFFIXES = (".pth", ".tar", ".pt", ".ckpt", ".bin", ".pkl")
 PIPELINE_COMPONENT = "codec"
 """A pipeline's folder holds the model's folder under the name of the component."""
 
+_KINDS: dict[str, tuple[Any, str]] = {
+    "architecture": (str, "a zoo name"),
+    "arguments": (dict, "an object of keyword arguments"),
+    "portable": (dict | None, "an object or null"),
+    "quality": (float | int | None, "a number or null"),
+    "metric": (str, "a name"),
+}
 _FINGERPRINT = re.compile(r"[0-9a-f]{12}")
 _REPO_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[\w./-]+))?")
 
@@ -72,6 +79,9 @@ class CheckpointConfig:
             )
         names = cls.__dataclass_fields__
         config = cls(**{key: value for key, value in content.items() if key in names})
+        for name, (kind, expected) in _KINDS.items():
+            if not isinstance(getattr(config, name), kind):
+                raise CheckpointError(f"{path}: {name} {getattr(config, name)!r} is not {expected}")
         if config.fingerprint is not None and not _FINGERPRINT.fullmatch(str(config.fingerprint)):
             raise CheckpointError(
                 f"{path}: fingerprint {config.fingerprint!r} is not 12 hexadecimal digits"
