@@ -139,6 +139,13 @@ def test_command_tells_which_delta_there_is_not(tmp_path, capsys):
     assert "BD-metric -1.0000" in out
 
 
+def test_equal_files_need_as_many_bits(tmp_path, capsys):
+    file = write(tmp_path / "a.json", RATES, LPIPS, "old", protocol={"dataset": 5})
+    assert main(["bdrate", file, file, "--metric", "lpips-squeeze"]) == 0
+    out = capsys.readouterr().out
+    assert "BD-rate   +0.00 %   old needs as many bits as old at equal lpips-squeeze" in out
+
+
 def test_command_refuses_other_pictures_unless_forced(tmp_path, capsys):
     anchor = write(tmp_path / "a.json", RATES, LPIPS, "old")
     test = write(tmp_path / "t.json", RATES, LPIPS, "new", sha="b")
@@ -156,6 +163,16 @@ def test_command_refuses_other_pictures_unless_forced(tmp_path, capsys):
         ("[1, 2]", "not a result file"),
         ('{"results": {"bpp": [1, 2], "psnr-rgb": [1]}}', "lists of one length"),
         ('{"results": {"psnr-rgb": [1]}}', "'bpp' among them"),
+        ('{"results": {"bpp": [], "psnr-rgb": []}}', "not empty"),
+        ('{"results": {"bpp": [0.1, null], "psnr-rgb": [1, 2]}}', "of numbers"),
+        ('{"results": {"bpp": [1, 2], "psnr-rgb": "ab"}}', "lists"),
+        ('{"results": {"bpp": {"a": 1}, "psnr-rgb": [1]}}', "lists"),
+        ('{"results": 5}', "lists"),
+        (
+            '{"results": {"bpp": [1], "psnr-rgb": [1]}, "protocol": 5}',
+            "'protocol' is 5, not a dict",
+        ),
+        ('{"results": {"bpp": [1], "psnr-rgb": [1]}, "name": ["a"]}', "not a str"),
         ('{"results": {"bpp": [1, 2]}}', "has no psnr-rgb; it has bpp"),
         (
             '{"results": {"bpp": [1, 2]}, "skipped": {"psnr-rgb": "because"}}',

@@ -62,6 +62,11 @@ def test_command_writes_a_picture(files, tmp_path, name):
             assert min(picture.size) > 500
 
 
+def test_standard_output_gets_the_picture_alone(files, capsysbinary):
+    assert main(["plot", *files, "--out", "-", "--dpi", "50"]) == 0
+    assert capsysbinary.readouterr().out.endswith(b"IEND\xaeB`\x82")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -69,6 +74,7 @@ def test_command_writes_a_picture(files, tmp_path, name):
         (["--plane", "psnr-rgb"], "give two metrics"),
         (["--out", "rd.gif"], "ends in .png, .svg or .pdf"),
         (["--out", "no/rd.png"], "does not exist"),
+        (["--dpi", "0"], "give 10 to 1200"),
     ],
 )
 def test_mistakes_get_one_line(files, tmp_path, monkeypatch, capsys, arguments, message):
@@ -87,5 +93,7 @@ def test_a_file_that_is_missing(capsys, tmp_path):
 
 def test_compressais_plain_files_are_drawn(tmp_path):
     path = tmp_path / "theirs.json"
+    path.write_text(json.dumps({"bpp": [], "psnr-rgb": []}))
+    assert main(["plot", str(path), "--out", str(tmp_path / "rd.png")]) == 1
     path.write_text(json.dumps({"bpp": [1, 2], "psnr-rgb": [30, 33]}))
     assert main(["plot", str(path), "--out", str(tmp_path / "rd.png")]) == 0

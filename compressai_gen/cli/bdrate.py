@@ -77,8 +77,10 @@ def _text(result: BdResult, anchor: Report, test: Report, metric: str) -> str:
 def _rate(percent: float | None, anchor: str, test: str, metric: str) -> str:
     if percent is None:
         return f"BD-rate   none: {test} and {anchor} have no {metric} in common"
-    saved = "fewer" if percent < 0 else "more"
-    return f"BD-rate   {percent:+.2f} %   {test} needs {saved} bits than {anchor} at equal {metric}"
+    difference = "fewer bits than" if percent < 0 else "more bits than"
+    if abs(percent) < 0.005:
+        difference = "as many bits as"
+    return f"BD-rate   {percent:+.2f} %   {test} needs {difference} {anchor} at equal {metric}"
 
 
 def _metric(difference: float | None, unit: str) -> str:

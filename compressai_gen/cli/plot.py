@@ -7,6 +7,8 @@ from pathlib import Path
 
 from compressai_gen.errors import OptionError
 
+MAX_DPI = 1200
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", type=Path, nargs="+", metavar="F.json")
@@ -19,11 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from compressai_gen.bitstream.files import check_writable, write_file
+    from compressai_gen.bitstream.files import STDIO, check_writable, write_file
     from compressai_gen.evaluation.plot import RATE, draw, encoded
     from compressai_gen.evaluation.schema import read_report
 
     against, metric = _plane(args.plane) if args.plane else (RATE, args.metric)
+    if not 10 <= args.dpi <= MAX_DPI:
+        raise OptionError(f"--dpi {args.dpi}: give 10 to {MAX_DPI} dots per inch")
     check_writable(args.out)
     figure = draw([read_report(path) for path in args.files], metric, against)
     if args.title:
@@ -32,7 +36,8 @@ def run(args: argparse.Namespace) -> None:
     if kind not in ("png", "svg", "pdf"):
         raise OptionError(f"--out {args.out}: give a name that ends in .png, .svg or .pdf")
     write_file(args.out, encoded(figure, kind, args.dpi))
-    print(args.out)
+    if str(args.out) != STDIO:
+        print(args.out)
 
 
 def _plane(text: str) -> tuple[str, str]:

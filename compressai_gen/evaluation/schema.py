@@ -17,6 +17,14 @@ from compressai_gen.metrics.bd import Curve
 from compressai_gen.metrics.direction import higher_is_better, rescaled
 
 SCHEMA = "compressai-gen/1"
+_KINDS = {
+    "name": str,
+    "description": str,
+    "protocol": dict,
+    "skipped": dict,
+    "model": dict,
+    "versions": dict,
+}
 
 
 @dataclass(frozen=True)
@@ -120,24 +128,35 @@ def read_report(path: Path) -> Report:
     """A result file of ours or CompressAI's.
 
     Raises:
-        CodecError: missing, not JSON, or without lists of rates and metrics.
+        CodecError: missing, not JSON, or without lists of rates and metrics, as many
+            numbers in each.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         results = content.get("results", content)  # CompressAI's oldest files have none
-        lengths = {len(values) for values in results.values()}
     except OSError as error:
         raise CodecError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, AttributeError) as error:
         raise CodecError(f"{path} is not a result file of cgen or CompressAI: {error}") from error
-    if "bpp" not in results or len(lengths) != 1:
-        raise CodecError(f"{path}: 'results' must be lists of one length, 'bpp' among them")
-    known = {
-        name: content[name]
-        for name in ("protocol", "skipped", "model", "versions")
-        if name in content
-    }
-    return Report(content.get("name", path.stem), content.get("description", ""), results, **known)
+    if not _are_columns(results):
+        raise CodecError(
+            f"{path}: 'results' must be lists of one length, of numbers and not empty, 'bpp' among "
+            "them"
+        )
+    known = {name: content[name] for name in _KINDS if name in content}
+    for name, value in known.items():
+        if not isinstance(value, _KINDS[name]):
+            raise CodecError(f"{path}: {name!r} is {value!r}, not a {_KINDS[name].__name__}")
+    return Report(**{"name": path.stem, "description": ""} | known, results=results)
+
+
+def _are_columns(results: Any) -> bool:
+    """Whether these are lists of numbers, of one length above 0, with the rates among them."""
+    if not isinstance(results, dict) or not all(isinstance(c, list) for c in results.values()):
+        return False
+    numbers = all(type(number) in (int, float) for column in results.values() for number in column)
+    lengths = {len(column) for column in results.values()}
+    return numbers and len(lengths) == 1 and bool(results.get("bpp"))
 
 
 def write_report(report: Report, path: Path) -> None:
@@ -161,9 +180,9 @@ def comparable(anchor: Report, test: Report, metric: str, *, force: bool = False
     if unknown:
         return f"{' and '.join(unknown)}: the file states no protocol; are the pictures the same?"
     facts = (
-        ("pictures", lambda p: p.get("dataset", {}).get("sha256")),
+        ("pictures", lambda p: _inside(p, "dataset", "sha256")),
         ("geometry", lambda p: p.get("geometry")),
-        (metric, lambda p: p.get("metrics", {}).get(metric)),
+        (metric, lambda p: _inside(p, "metrics", metric)),
     )
     different = [name for name, get in facts if get(anchor.protocol) != get(test.protocol)]
     if not different:
@@ -172,3 +191,8 @@ def comparable(anchor: Report, test: Report, metric: str, *, force: bool = False
     if not force:
         raise OptionError(f"{message}; evaluate both alike, or compare anyway with --force")
     return message
+
+
+def _inside(protocol: Mapping[str, Any], name: str, part: str) -> Any:
+    whole = protocol.get(name)
+    return whole.get(part) if isinstance(whole, dict) else whole
