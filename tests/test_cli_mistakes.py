@@ -14,6 +14,7 @@ from PIL import Image
 from toys import DEFAULT
 
 from compressai_gen.bitstream import files as files_module
+from compressai_gen.cli.main import main
 
 
 @pytest.mark.usefixtures("work")
@@ -89,6 +90,13 @@ def test_nothing_is_overwritten_by_surprise(cgen: Cgen):
     Image.new("RGB", (4, 4)).save("photo.jpg")
     assert_one_line(cgen("compress", "photo.png", "photo.jpg", "-o", "out"), "would both become")
     assert "out" not in names()
+
+
+@pytest.mark.parametrize(("command", "forces"), [("compress", False), ("decompress", True)])
+def test_only_pictures_are_replaced_by_force(capsys, command: str, forces: bool):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert ("--force" in capsys.readouterr().out) == forces
 
 
 @pytest.mark.usefixtures("work")

@@ -143,7 +143,7 @@ def test_a_rate_and_a_quality_are_reached(cgen, work, monkeypatch):
         monkeypatch.setitem(QUALITIES, quality, Sizes((6 * quality, 4 * quality), (4,)))
     monkeypatch.setitem(nif_model.SCHEDULES, "draft", Schedule(1, 40, 1, 4))
     photo = ("compress", "photo.png", "a.cgen", "--codec", "nif", "--preset", "draft")
-    photo = (*photo, "--loss", "mse", "--force")
+    photo = (*photo, "--loss", "mse")
     original = np.asarray(Image.open("photo.png"))
     budget = 1800
     status, _, err = cgen(*photo, "--bpp", 8 * budget / (original.size / 3))

@@ -45,7 +45,6 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, mps, ...")
     parser.add_argument("--dtype", help="of the synthesis: float32 (default), bfloat16, float16")
     parser.add_argument("--max-pixels", type=int, metavar="N", help="refuse larger pictures")
-    parser.add_argument("--force", action="store_true", help="replace files that are in the way")
     parser.add_argument("--json", action="store_true", help="report as JSON on standard output")
 
 
@@ -88,9 +87,15 @@ def plan(
 
 
 def run_jobs(
-    jobs: list[Job], convert: Convert, *, as_json: bool, force: bool, overwrite_derived: bool
+    jobs: list[Job], convert: Convert, *, as_json: bool, replace_derived: bool
 ) -> int:
     """Converts file after file; a failure is told and the others go on.
+
+    Args:
+        jobs: of `plan`.
+        convert: the command's work on one file.
+        as_json: report as JSON on standard output.
+        replace_derived: whether a file may be replaced whose name the user did not give.
 
     Returns:
         exit status: 1 if any failed.
@@ -100,7 +105,7 @@ def run_jobs(
     reports = []
     for job in _progress(jobs):
         try:
-            if not force and not overwrite_derived:
+            if not replace_derived:
                 _check_not_in_the_way(job)
             report = _run_one(job, convert)
         except (CodecError, OSError, MemoryError, RuntimeError) as error:

@@ -1,6 +1,6 @@
 """Compress pictures to .cgen files.
 
-cgen compress photo.png                 writes photo.cgen beside it
+cgen compress photo.png                 writes photo.cgen beside it, over one that is there
 cgen compress photo.png out.cgen        to a file of that name; - is standard input or output
 cgen compress *.jpg holiday/ -o small/  several files and folders into a folder
 """
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     name = getattr(codec, "name", args.codec or DEFAULT_CODEC)
     options = codec_options(args, name, "compress")
     convert = partial(_convert, codec, args, options)
-    return run_jobs(jobs, convert, as_json=args.json, force=args.force, overwrite_derived=True)
+    return run_jobs(jobs, convert, as_json=args.json, replace_derived=True)
 
 
 def _convert(

@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=FORMATS, default="png", help="where no name says it; default png"
     )
+    parser.add_argument("--force", action="store_true", help="replace pictures that are in the way")
     add_codec_options(parser, "decompress")
 
 
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         if job.target != STDIO and Path(job.target).suffix.lower() not in PICTURES:
             raise OptionError(f"{job.target}: give a name ending in {', '.join(PICTURES)}")
     convert = partial(_convert, _Codecs(args), args)
-    return run_jobs(jobs, convert, as_json=args.json, force=args.force, overwrite_derived=False)
+    return run_jobs(jobs, convert, as_json=args.json, replace_derived=args.force)
 
 
 class _Codecs:
