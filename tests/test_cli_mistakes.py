@@ -37,6 +37,7 @@ def test_bad_input(cgen: Cgen):
     assert_one_line(cgen("compress", "photo.png", "--device", "gpu"), "device 'gpu'")
     assert_one_line(cgen("compress", "photo.png", "--max-pixels", 100), "--max-pixels")
     assert_one_line(cgen("compress", "photo.png", "cut.png", "-o", "a.cgen"), "a.cgen", "folder")
+    assert_one_line(cgen("compress", "photo.png", "cut.png", "a.cgen"), "a.cgen", "folder")
     assert_one_line(cgen("compress", "photo.png", "cut.png", "-o", "-"), "standard output")
     assert_one_line(cgen("compress", "photo.png", "-o", "-", "--json"), "--json")
     assert names() == ["cut.png", "empty.png", "folder", "photo.png", "text.png"]
@@ -56,6 +57,9 @@ def test_bad_files_to_decompress(cgen: Cgen, checkpoints: Path):
     assert_one_line(cgen("decompress", "good.cgen", "o.png", "--max-pixels", 9), "--max-pixels")
     wrong = checkpoints / "mbt2018"
     assert_one_line(cgen("decompress", "good.cgen", "o.png", "--checkpoint", wrong), "written with")
+    assert_one_line(cgen("decompress", "good.cgen", "bad.cgen", "o.png"), "o.png", "folder")
+    assert_one_line(cgen("decompress", "photo.png"), "not a .cgen file")
+    assert_one_line(cgen("compress", "good.cgen"), "not a picture")
     assert_one_line(cgen("info", "photo.png"), "not a .cgen file")
     assert_one_line(cgen("info", "."), "is a folder")
     assert names() == before

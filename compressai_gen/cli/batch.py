@@ -19,6 +19,7 @@ from compressai_gen.errors import CodecError, OptionError
 from compressai_gen.notes import collected_notes
 
 CODED = ".cgen"
+IN_PLACE = "the output is the input: choose another name with -o"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 
 Convert = Callable[[bytes, str], tuple[bytes, dict[str, Any]]]
@@ -59,17 +60,19 @@ def plan(
     """Files to read and to write.
 
     Args:
-        names: the positional arguments: files, folders and globs, or IN OUT.
+        names: the positional arguments: files, folders and globs, or IN OUT. A last OUT after
+            several files is a mistake that is told as such.
         output: ``-o``.
         extensions: which files of a folder are meant, lower case with the dot.
         extension: of derived output names.
-        is_output: whether the second of two names is the output.
+        is_output: whether the last name can be the output.
 
     Raises:
         CodecError: nothing to do, several inputs for one output, or two that clash.
     """
-    if output is None and len(names) == 2 and is_output(names[1]):
-        names, output = names[:1], names[1]
+    if output is None and len(names) > 1 and is_output(names[-1]):
+        if len(names) == 2 or _is_file(names[-1]):
+            *names, output = names
     sources = [pair for name in names for pair in _expand(name, set(extensions))]
     if all(source != STDIO and not os.path.exists(source) for source, _ in sources):
         raise CodecError(f"no such file: {', '.join(source for source, _ in sources)}")
@@ -78,7 +81,7 @@ def plan(
         return [Job(sources[0][0], output, derived=False)]
     if output == STDIO:
         raise OptionError("several files cannot all go to standard output")
-    if output and not _is_folder(output) and Path(output).suffix.lower() in (CODED, *PICTURES):
+    if output and _is_file(output):
         raise OptionError(f"several files cannot all become {output}: give -o a folder")
     folder = None if output is None else Path(output)
     return _without_clashes(
@@ -119,14 +122,17 @@ def run_jobs(
 
 
 def _run_one(job: Job, convert: Convert) -> dict[str, Any]:
-    if job.target != STDIO and os.path.realpath(job.source) == os.path.realpath(job.target):
-        raise OptionError("the output is the input: choose another name with -o")
+    in_place = job.target != STDIO and os.path.realpath(job.source) == os.path.realpath(job.target)
+    if in_place and not job.derived:
+        raise OptionError(IN_PLACE)
     folder = Path(job.target).parent
     if not job.derived or folder.exists():
         check_writable(job.target)
     start = time.perf_counter()
     with collected_notes() as notes:
         result, told = convert(read_file(job.source), job.target)
+    if in_place:  # only now: that the input is no picture, or no .cgen file, says more
+        raise OptionError(IN_PLACE)
     if job.derived:
         _make_folder(folder)
     write_file(job.target, result)
@@ -159,6 +165,11 @@ def _is_folder(output: str) -> bool:
     return output != STDIO and (os.path.isdir(output) or output.endswith(("/", os.sep)))
 
 
+def _is_file(output: str) -> bool:
+    """Whether a name is that of one picture or one ``.cgen`` file."""
+    return not _is_folder(output) and Path(output).suffix.lower() in (CODED, *PICTURES)
+
+
 def _derived(source: str, inner: Path, folder: Path | None, extension: str) -> Job:
     if source == STDIO:
         return Job(source, STDIO, derived=True)
@@ -183,7 +194,7 @@ def _without_clashes(jobs: list[Job]) -> list[Job]:
 
 
 def _check_not_in_the_way(job: Job) -> None:
-    if job.derived and job.target != STDIO and os.path.exists(job.target):
+    if job.derived and job.target not in (STDIO, job.source) and os.path.exists(job.target):
         raise OptionError(f"{job.target} exists: choose a name with -o, or replace it with --force")
 
 
