@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import pytest
 from PIL import Image
@@ -51,3 +52,14 @@ def test_a_picture_too_large_for_its_format(extension: str, width: int):
     with pytest.raises(OptionError, match=rf"{width}x1 .*WEBP holds 16383 .*JPEG 65500;"):
         write_image(Image.new("RGB", (width, 1)), extension)
     assert read_image(write_image(Image.new("RGB", (width - 1, 1)), extension)).image.height == 1
+
+
+def test_the_limit_of_pixels_is_ours_and_not_pillows():
+    huge = bytearray(encoded(PICTURE.convert("L"), "BMP"))
+    huge[18:26] = struct.pack("<II", 20_000, 10_000)
+    with pytest.raises(ImageError, match=r"20000x10000 .* at most 67108864 .*--max-pixels"):
+        read_image(bytes(huge))
+    with pytest.raises(ImageError, match="cut off"):
+        read_image(bytes(huge), max_pixels=2 * 10**8)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(io.BytesIO(huge))
