@@ -65,6 +65,12 @@ def test_bad_files_to_decompress(cgen: Cgen, checkpoints: Path):
     assert names() == before
 
 
+@pytest.mark.parametrize("limit", [0, -1])
+@pytest.mark.parametrize("command", ["compress", "decompress", "info"])
+def test_a_limit_that_no_picture_is_below(cgen: Cgen, command: str, limit: int):
+    assert_one_line(cgen(command, "a.cgen", "--max-pixels", limit), f"{limit}:", "at least 1")
+
+
 @pytest.mark.usefixtures("work")
 def test_an_unknown_checkpoint(cgen: Cgen, monkeypatch: pytest.MonkeyPatch):
     cgen("compress", "photo.png")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compressai_gen.bitstream import read_file, write_file
+from compressai_gen.bitstream import MAX_PIXELS, read_file, write_file
 from compressai_gen.bitstream.files import STDIO, check_writable
 from compressai_gen.errors import CodecError, OptionError
 from compressai_gen.notes import collected_notes
@@ -45,8 +45,24 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", metavar="X", help="folder, safetensors file or Hub repo id")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, mps, ...")
     parser.add_argument("--dtype", help="of the synthesis: float32 (default), bfloat16, float16")
-    parser.add_argument("--max-pixels", type=int, metavar="N", help="refuse larger pictures")
+    add_max_pixels(parser)
     parser.add_argument("--json", action="store_true", help="report as JSON on standard output")
+
+
+def add_max_pixels(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        default=MAX_PIXELS,
+        metavar="N",
+        help="refuse larger pictures, default %(default)s",
+    )
+
+
+def check_max_pixels(given: int) -> None:
+    """Raises OptionError for a limit that no picture is below."""
+    if given < 1:
+        raise OptionError(f"--max-pixels {given}: give a number of pixels, at least 1")
 
 
 def plan(

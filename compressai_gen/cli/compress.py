@@ -13,7 +13,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from compressai_gen.bitstream.files import STDIO
-from compressai_gen.cli.batch import CODED, PICTURES, add_common_arguments, plan, run_jobs
+from compressai_gen.cli.batch import (
+    CODED,
+    PICTURES,
+    add_common_arguments,
+    check_max_pixels,
+    plan,
+    run_jobs,
+)
 from compressai_gen.cli.codec_options import add_codec_options, codec_options
 from compressai_gen.errors import OptionError
 
@@ -44,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    check_max_pixels(args.max_pixels)
     jobs = plan(
         args.inputs,
         args.output,
@@ -69,12 +77,10 @@ def run(args: argparse.Namespace) -> int:
 def _convert(
     codec: Codec, args: argparse.Namespace, options: Mapping[str, Any], data: bytes, _target: str
 ) -> tuple[bytes, dict[str, Any]]:
-    from compressai_gen.bitstream import MAX_PIXELS, unpack
+    from compressai_gen.bitstream import unpack
     from compressai_gen.images import read_image
 
-    image, notes = read_image(
-        data, background=args.background, max_pixels=args.max_pixels or MAX_PIXELS
-    )
+    image, notes = read_image(data, background=args.background, max_pixels=args.max_pixels)
     told: dict[str, Any] = {"width": image.width, "height": image.height}
     if args.bpp is None and args.psnr is None:
         coded = codec.compress(image, quality=args.quality, **options)

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressai_gen.bitstream.files import STDIO
-from compressai_gen.cli.batch import CODED, PICTURES, add_common_arguments, plan, run_jobs
+from compressai_gen.cli.batch import (
+    CODED,
+    PICTURES,
+    add_common_arguments,
+    check_max_pixels,
+    plan,
+    run_jobs,
+)
 from compressai_gen.cli.codec_options import add_codec_options, codec_options
 from compressai_gen.errors import OptionError
 
@@ -35,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    check_max_pixels(args.max_pixels)
     jobs = plan(
         args.inputs,
         args.output,
@@ -53,29 +61,29 @@ class _Codecs:
     """Codecs by the fingerprint of their files, each loaded once."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.arguments = {"checkpoint": args.checkpoint, "device": args.device, "dtype": args.dtype}
+        names = ("checkpoint", "device", "dtype", "max_pixels")
+        self.arguments = {name: getattr(args, name) for name in names}
         self.opened: dict[bytes, Codec] = {}
 
-    def codec_for(self, data: bytes, fingerprint: bytes, max_pixels: int) -> Codec:
+    def codec_for(self, data: bytes, fingerprint: bytes) -> Codec:
         from compressai_gen.codec import codec_for
 
         if fingerprint not in self.opened:
-            self.opened[fingerprint] = codec_for(data, max_pixels=max_pixels, **self.arguments)
+            self.opened[fingerprint] = codec_for(data, **self.arguments)
         return self.opened[fingerprint]
 
 
 def _convert(
     codecs: _Codecs, args: argparse.Namespace, data: bytes, target: str
 ) -> tuple[bytes, dict[str, Any]]:
-    from compressai_gen.bitstream import MAX_PIXELS, unpack
+    from compressai_gen.bitstream import unpack
     from compressai_gen.images import write_image
 
-    limit = args.max_pixels or MAX_PIXELS
-    header, _ = unpack(data, limit)
-    codec = codecs.codec_for(data, header.fingerprint, limit)
+    header, _ = unpack(data, args.max_pixels)
+    codec = codecs.codec_for(data, header.fingerprint)
     options = codec_options(args, getattr(codec, "name", ""), "decompress")
     start = time.perf_counter()  # loading the codec, once for all files, is not counted
-    image = codec.decompress(data, output_type="pil", max_pixels=limit, **options)
+    image = codec.decompress(data, output_type="pil", max_pixels=args.max_pixels, **options)
     seconds = round(time.perf_counter() - start, 3)
     extension = f".{args.format}" if target == STDIO else Path(target).suffix
     told = {"width": image.width, "height": image.height, "bytes": len(data), "seconds": seconds}

@@ -7,12 +7,13 @@ import json
 from typing import Any
 
 from compressai_gen.bitstream import MAX_PIXELS, describe, read_file, unpack
+from compressai_gen.cli.batch import add_max_pixels, check_max_pixels
 from compressai_gen.errors import OptionError, UnknownCheckpointError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a .cgen file, or - for standard input")
-    parser.add_argument("--max-pixels", type=int, default=MAX_PIXELS, metavar="N")
+    add_max_pixels(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.add_argument(
         "--picture", metavar="OUT", help="PNG of latents and their bits, where the codec draws one"
@@ -20,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    check_max_pixels(args.max_pixels)
     data = read_file(args.file)
     told = inspect(data, args.max_pixels)
     if args.picture is not None:
