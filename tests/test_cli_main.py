@@ -109,6 +109,12 @@ def test_closed_pipe_is_quiet():
     assert done.returncode == 1
 
 
+def test_closed_standard_output_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["--version"]) == 1
+    assert capsys.readouterr().err.startswith("cgen: standard output is closed: ")
+
+
 def test_a_file_name_that_is_not_utf8_can_be_told(command, monkeypatch):
     out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict")
     monkeypatch.setattr(sys, "stdout", out)

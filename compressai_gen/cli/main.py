@@ -56,6 +56,8 @@ COMMANDS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Runs ``cgen ARGV``; returns the exit status, 1 for a mistake of the user's."""
+    if sys.stdout is None:  # as in `cgen plugins >&-`
+        return _complain("standard output is closed: send it to /dev/null if nobody reads it")
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: any file name can be told
     with warnings.catch_warnings():
