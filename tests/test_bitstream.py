@@ -14,6 +14,7 @@ import pytest
 from compressai_gen.bitstream import FIELDS, Header, describe, pack, read_file, unpack, write_file
 from compressai_gen.bitstream import files as files_module
 from compressai_gen.bitstream.container import MAX_CHUNK, payload_crc
+from compressai_gen.bitstream.files import check_writable
 from compressai_gen.bitstream.header import header_size
 from compressai_gen.errors import (
     BitstreamError,
@@ -252,6 +253,16 @@ def test_a_device_is_written_not_replaced():
     assert not Path(os.devnull).is_file()
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="this system names no descriptors")
+def test_a_pipe_behind_a_link_is_written():
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as file:
+        with os.fdopen(writer, "wb"):
+            check_writable(f"/dev/fd/{writer}")
+            write_file(f"/dev/fd/{writer}", b"data")
+        assert file.read() == b"data"
+
+
 def test_read_only_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "a.cgen"
     path.write_bytes(b"old")
@@ -259,10 +270,13 @@ def test_read_only_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(CodecError, match="read-only"):
         write_file(path, b"new")
     assert path.read_bytes() == b"old"
-    monkeypatch.setattr(files_module.os, "access", lambda *_: False)  # as for an ordinary user
-    with pytest.raises(CodecError, match="read-only"):
-        write_file(tmp_path / "b.cgen", b"new")
+    path.chmod(0o666)
+    monkeypatch.setattr(files_module.os, "access", lambda name, _: name != tmp_path)
+    for name in ("a.cgen", "b.cgen"):  # neither can be renamed into place
+        with pytest.raises(CodecError, match=r"the folder .* is read-only"):
+            check_writable(tmp_path / name)
     assert only(tmp_path) == ["a.cgen"]
+    check_writable(os.devnull)
 
 
 def test_impossible_targets_and_sources(tmp_path: Path):

@@ -39,7 +39,8 @@ def test_bad_input(cgen: Cgen):
     assert_one_line(cgen("compress", "photo.png", "cut.png", "-o", "a.cgen"), "a.cgen", "folder")
     assert_one_line(cgen("compress", "photo.png", "cut.png", "a.cgen"), "a.cgen", "folder")
     assert_one_line(cgen("compress", "photo.png", "cut.png", "-o", "-"), "standard output")
-    assert_one_line(cgen("compress", "photo.png", "-o", "-", "--json"), "--json")
+    for stdout in ("-", "/dev/stdout"):
+        assert_one_line(cgen("compress", "photo.png", "-o", stdout, "--json"), "--json")
     assert names() == ["cut.png", "empty.png", "folder", "photo.png", "text.png"]
 
 

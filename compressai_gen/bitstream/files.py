@@ -43,10 +43,10 @@ def write_file(path: str | Path, data: bytes) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
-    target = Path(os.path.realpath(path))  # a link stays a link
+    target = _behind_links(path)
     try:
         _check_target(target)
-        if target.exists() and not target.is_file():
+        if _is_special(target):
             with open(target, "wb", buffering=0) as device:
                 _write_all(device.fileno(), data)
         else:
@@ -61,14 +61,24 @@ def check_writable(path: str | Path) -> None:
     """Finds out before the work whether `write_file` could write there.
 
     Raises:
-        CodecError: folder missing, target a folder or read-only.
+        CodecError: folder missing or read-only, target a folder or read-only.
     """
     if str(path) == STDIO:
         return
     try:
-        _check_target(Path(os.path.realpath(path)))
+        _check_target(_behind_links(path))
     except OSError as error:
         raise CodecError(f"cannot write {path}: {_reason(error)}") from error
+
+
+def _behind_links(path: str | Path) -> Path:
+    """What is written, so that a link stays a link; a pipe behind one has no other name."""
+    return Path(path) if _is_special(Path(path)) else Path(os.path.realpath(path))
+
+
+def _is_special(target: Path) -> bool:
+    """Whether it is a device or a pipe, which is not replaced but written directly."""
+    return target.exists() and not target.is_file()
 
 
 def _check_target(target: Path) -> None:
@@ -76,10 +86,9 @@ def _check_target(target: Path) -> None:
         raise IsADirectoryError(errno.EISDIR, "it is a folder")
     if not target.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, f"the folder {target.parent} does not exist")
-    existing = target.is_file()
-    if existing and not (target.stat().st_mode & 0o222 and os.access(target, os.W_OK)):
+    if target.is_file() and not (target.stat().st_mode & 0o222 and os.access(target, os.W_OK)):
         raise PermissionError(errno.EACCES, "the file is read-only")
-    if not target.exists() and not os.access(target.parent, os.W_OK):
+    if not _is_special(target) and not os.access(target.parent, os.W_OK):
         raise PermissionError(errno.EACCES, f"the folder {target.parent} is read-only")
 
 

@@ -19,6 +19,7 @@ from compressai_gen.errors import CodecError, OptionError
 from compressai_gen.notes import collected_notes
 
 CODED = ".cgen"
+STDOUT = (STDIO, "/dev/stdout")
 IN_PLACE = "the output is the input: choose another name with -o"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 
@@ -86,9 +87,9 @@ def plan(
     Raises:
         CodecError: nothing to do, several inputs for one output, or two that clash.
     """
-    if output is None and len(names) > 1 and is_output(names[-1]):
-        if len(names) == 2 or _is_file(names[-1]):
-            *names, output = names
+    last_is_output = len(names) > 1 and is_output(names[-1])
+    if output is None and last_is_output and (len(names) == 2 or _is_file(names[-1])):
+        *names, output = names
     sources = [pair for name in names for pair in _expand(name, set(extensions))]
     if all(source != STDIO and not os.path.exists(source) for source, _ in sources):
         raise CodecError(f"no such file: {', '.join(source for source, _ in sources)}")
@@ -105,9 +106,7 @@ def plan(
     )
 
 
-def run_jobs(
-    jobs: list[Job], convert: Convert, *, as_json: bool, replace_derived: bool
-) -> int:
+def run_jobs(jobs: list[Job], convert: Convert, *, as_json: bool, replace_derived: bool) -> int:
     """Converts file after file; a failure is told and the others go on.
 
     Args:
@@ -119,7 +118,7 @@ def run_jobs(
     Returns:
         exit status: 1 if any failed.
     """
-    if as_json and any(job.target == STDIO for job in jobs):
+    if as_json and any(job.target in STDOUT for job in jobs):
         raise OptionError("--json and - both write to standard output: choose one")
     reports = []
     for job in _progress(jobs):
@@ -131,7 +130,7 @@ def run_jobs(
             report = {"input": job.source, "error": _one_line(error)}
         reports.append(report)
         if not as_json or "error" in report:
-            _tell(report, job.target == STDIO)
+            _tell(report, job.target in STDOUT)
     if as_json:
         print(json.dumps(reports, indent=2))
     return int(any("error" in report for report in reports))
