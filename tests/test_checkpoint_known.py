@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 from hub_cache import COMMIT, write_hub_cache
 from small_checkpoints import NAME, WEIGHTS
 from small_checkpoints import folder as folder
 from small_checkpoints import model as model
-from small_models import STOCK, small_model
+from small_models import ARCHITECTURES, STOCK, small_model
+from toys import DEFAULT, exported
 
-from compressai_gen.checkpoints import find_fingerprint, known, model_fingerprint, save_model
-from compressai_gen.errors import UnknownCheckpointError
+from compressai_gen.checkpoints import (
+    find_fingerprint,
+    known,
+    load_model,
+    model_fingerprint,
+    read_config,
+    save_model,
+)
+from compressai_gen.checkpoints.fingerprint import synthesis_hash
+from compressai_gen.errors import CheckpointError, UnknownCheckpointError
 from compressai_gen.registry import Entry
 
 
@@ -92,6 +103,44 @@ class TestKnown:
             "assert not {'torch', 'compressai', 'diffusers'} & set(sys.modules)"
         )
         subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class TestOneFingerprint:
+    """A model, and one fine-tuned from it behind a frozen encoder and bottleneck."""
+
+    @pytest.fixture
+    def alike(self, tmp_path, monkeypatch):
+        """Folders of both, the first model's first."""
+        monkeypatch.setenv("COMPRESSAI_GEN_CHECKPOINTS", str(tmp_path / "alike"))
+        model, options = exported(DEFAULT), {"arguments": ARCHITECTURES[DEFAULT]}
+        folders = [tmp_path / "alike" / name for name in ("a", "b-tuned")]
+        for half, place in enumerate(folders):
+            save_model(model, place, architecture=DEFAULT, **options, half=bool(half))
+            with torch.no_grad():
+                next(model.g_s.parameters()).mul_(1.5)
+        return folders
+
+    def test_the_synthesis_tells_them_apart(self, alike):
+        for place in alike:
+            model = load_model(place)  # of the second one the rounded weights
+            assert read_config(place).synthesis == synthesis_hash(model).hex()
+            assert find_fingerprint(model_fingerprint(model), synthesis_hash(model)) == place
+
+    def test_one_of_an_unknown_synthesis_before_one_of_another(self, alike):
+        fingerprint = model_fingerprint(load_model(alike[0]))
+        assert find_fingerprint(fingerprint, b"??") == find_fingerprint(fingerprint) == alike[0]
+        content = json.loads((alike[1] / "config.json").read_text())
+        del content["synthesis"]  # as older folders have none
+        (alike[1] / "config.json").write_text(json.dumps(content))
+        assert model_fingerprint(load_model(alike[1])) == fingerprint
+        assert find_fingerprint(fingerprint, b"??") == alike[1]
+
+    @pytest.mark.parametrize("damage", ["2b2", 5])
+    def test_a_damaged_one_is_refused(self, alike, damage):
+        content = json.loads((alike[0] / "config.json").read_text())
+        (alike[0] / "config.json").write_text(json.dumps({**content, "synthesis": damage}))
+        with pytest.raises(CheckpointError, match=f"synthesis {damage!r} is not 4 hexadecimal"):
+            read_config(alike[0])
 
 
 class TestHubCache:

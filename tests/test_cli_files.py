@@ -15,10 +15,12 @@ from cgen_command import checkpoints as checkpoints
 from cgen_command import work as work
 from hub_cache import write_hub_cache
 from PIL import Image
+from small_models import ARCHITECTURES
 from test_images_odd import tiff_without_a_second_page
-from toys import DEFAULT, pixels
+from toys import DEFAULT, exported, pixels
 
 from compressai_gen.bitstream import unpack
+from compressai_gen.checkpoints import save_model
 from compressai_gen.cli.main import main
 from compressai_gen.images import read_image
 
@@ -42,6 +44,22 @@ def test_the_output_format_follows_the_name(cgen: Cgen, extension: str):
     assert cgen("decompress", "a.cgen", "-o", f"out.{extension}")[0] == 0
     image, notes = read_image(Path(f"out.{extension}").read_bytes())
     assert (image.size, notes) == ((50, 40), [])
+
+
+@pytest.mark.usefixtures("work")
+def test_files_of_two_models_with_one_fingerprint(cgen: Cgen, monkeypatch: pytest.MonkeyPatch):
+    model = exported(DEFAULT)
+    for name in ("a", "b-tuned"):
+        save_model(model, f"ck/{name}", architecture=DEFAULT, arguments=ARCHITECTURES[DEFAULT])
+        cgen("compress", "photo.png", f"{name}.cgen", "--checkpoint", f"ck/{name}")
+        cgen("decompress", f"{name}.cgen", f"{name}.png", "--checkpoint", f"ck/{name}")
+        model.g_s[-1][0].bias.data += 0.2
+    monkeypatch.setenv("COMPRESSAI_GEN_CHECKPOINTS", "ck")
+    assert cgen("decompress", "a.cgen", "b-tuned.cgen", "-o", "out")[::2] == (0, "")
+    for name in ("a", "b-tuned"):
+        assert Path(f"out/{name}.png").read_bytes() == Path(f"{name}.png").read_bytes()
+        assert f"ck/{name}\n" in cgen("info", f"{name}.cgen")[1]
+    assert Path("a.png").read_bytes() != Path("b-tuned.png").read_bytes()
 
 
 def test_both_commands_know_the_same_picture_formats():

@@ -7,7 +7,13 @@ import torch
 from small_components import strings
 from small_models import ARCHITECTURES, PORTABLE, picture, small_model
 
-from compressai_gen.checkpoints import architecture_class, compressai_state_dict, load_model
+from compressai_gen.checkpoints import (
+    architecture_class,
+    compressai_state_dict,
+    load_model,
+    read_config,
+)
+from compressai_gen.checkpoints.fingerprint import synthesis_hash
 from compressai_gen.entropy import export
 from diffusers_codec.models.compression_model import CompressionModelComponent
 
@@ -23,6 +29,7 @@ class TestEveryArchitecture:
         loaded = CompressionModelComponent.from_pretrained(tmp_path)
         assert strings(loaded) == strings(model)
         assert strings(load_model(tmp_path)) == strings(model)
+        assert read_config(tmp_path).synthesis == synthesis_hash(model).hex()
 
     def test_tables_are_stored_not_rebuilt(self, architecture, tmp_path, monkeypatch):
         model = small_model(architecture)

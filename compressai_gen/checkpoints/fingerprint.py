@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import torch
 from compressai.entropy_models import EntropyBottleneckVbr
@@ -30,6 +31,25 @@ def model_fingerprint(model: nn.Module) -> bytes:
         octets = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         digest.update(octets.numpy().tobytes())
     return digest.digest()[:6]
+
+
+def synthesis_hash(model: nn.Module) -> bytes:
+    """2 bytes that name the networks from latents to pixels.
+
+    Two models with one fingerprint differ in them alone: a file is decoded with either, but looks
+    as it should with one of them.
+    """
+    return stored_synthesis(model.state_dict())
+
+
+def stored_synthesis(tensors: Mapping[str, Tensor]) -> bytes:
+    """As :func:`synthesis_hash`, of a checkpoint's tensors in the precision they are stored in."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        if name.startswith(("g_s.", "y_gain.")):
+            digest.update(name.encode())
+            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.digest()[:2]
 
 
 def check_fingerprint(model: nn.Module, expected: str | None, where: str) -> None:

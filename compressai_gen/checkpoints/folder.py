@@ -16,7 +16,11 @@ from torch import Tensor, nn
 
 from compressai_gen.checkpoints.architectures import build_model
 from compressai_gen.checkpoints.card import model_card
-from compressai_gen.checkpoints.fingerprint import check_fingerprint, model_fingerprint
+from compressai_gen.checkpoints.fingerprint import (
+    check_fingerprint,
+    model_fingerprint,
+    stored_synthesis,
+)
 from compressai_gen.checkpoints.layout import (
     CARD_NAME,
     CONFIG_NAME,
@@ -110,6 +114,13 @@ def save_model(
     writes_files = portable is not None or _has_tables(model)
     if half and writes_files and portable is None:
         raise OptionError(f"{architecture} is not exported: half precision would move its tables")
+    twice = stored_as_integers(model) if half else set()
+    trained = {name for name, _ in model.named_parameters()} if half else set()
+    tensors = {
+        name: (tensor.half() if name in trained else tensor).contiguous()
+        for name, tensor in model.state_dict().items()
+        if name not in twice
+    }
     config = CheckpointConfig(
         architecture=architecture,
         arguments=dict(arguments),
@@ -117,6 +128,7 @@ def save_model(
         quality=quality,
         metric=metric,
         fingerprint=model_fingerprint(model).hex() if writes_files else None,
+        synthesis=stored_synthesis(tensors).hex() if writes_files else None,
     )
     if card is None and (folder / CARD_NAME).exists():
         card = (folder / CARD_NAME).read_text(encoding="utf-8")
@@ -126,13 +138,6 @@ def save_model(
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         (temporary / CARD_NAME).write_text(card, encoding="utf-8")
-        twice = stored_as_integers(model) if half else set()
-        trained = {name for name, _ in model.named_parameters()} if half else set()
-        tensors = {
-            name: (tensor.half() if name in trained else tensor).contiguous()
-            for name, tensor in model.state_dict().items()
-            if name not in twice
-        }
         save_file(tensors, temporary / WEIGHTS_NAME, metadata={"format": "pt"})
         config.write(temporary)  # last: a folder with a config is complete
         _make_readable(temporary)

@@ -29,6 +29,7 @@ class Known:
         folder: where it lies.
         architecture: zoo name.
         fingerprint: 6 bytes, as in a file's header, or None if the config has none.
+        synthesis: 2 bytes, likewise.
         metric: what it was trained for.
         quality: zoo quality of a single-rate model, else None.
         embedded: whether it ships inside a plugin.
@@ -39,6 +40,7 @@ class Known:
     folder: Path
     architecture: str
     fingerprint: bytes | None
+    synthesis: bytes | None
     metric: str
     quality: int | None
     embedded: bool
@@ -66,20 +68,30 @@ def known() -> list[Known]:
     return list(_search())
 
 
-def find_fingerprint(fingerprint: bytes) -> Path:
+def find_fingerprint(fingerprint: bytes, synthesis: bytes | None = None) -> Path:
     """The folder of the checkpoint a file was written with.
+
+    Where several have its fingerprint, as a model and one fine-tuned from it behind a frozen
+    bottleneck, that of its synthesis; else one of an unknown synthesis; else the first.
 
     Args:
         fingerprint: 6 bytes from the file's header.
+        synthesis: 2 bytes from there; None for whichever comes first.
 
     Raises:
         UnknownCheckpointError: if no checkpoint on this machine has it.
     """
+    alike: list[Known] = []
     others = 0
     for entry in _search():
-        if entry.fingerprint == fingerprint:
+        if entry.fingerprint != fingerprint:
+            others += 1
+        elif synthesis in (None, entry.synthesis):
             return entry.folder
-        others += 1
+        else:
+            alike.append(entry)
+    if alike:
+        return next((entry for entry in alike if entry.synthesis is None), alike[0]).folder
     raise UnknownCheckpointError(
         f"the file was written with checkpoint {fingerprint.hex()}, which is not on this machine "
         f"({others} others are): pass --checkpoint with its folder or Hub repo id, or add "
@@ -115,6 +127,7 @@ def _inside(place: Path, embedded: bool) -> Iterator[Known]:
             folder=folder,
             architecture=config.architecture,
             fingerprint=bytes.fromhex(config.fingerprint) if config.fingerprint else None,
+            synthesis=bytes.fromhex(config.synthesis) if config.synthesis else None,
             metric=config.metric,
             quality=config.quality,
             embedded=embedded,

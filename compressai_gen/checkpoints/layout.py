@@ -33,6 +33,7 @@ _KINDS: dict[str, tuple[Any, str]] = {
     "metric": (str, "a name"),
 }
 _FINGERPRINT = re.compile(r"[0-9a-f]{12}")
+_SYNTHESIS = re.compile(r"[0-9a-f]{4}")
 _REPO_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[\w./-]+))?")
 
 
@@ -47,6 +48,7 @@ class CheckpointConfig:
         quality: the zoo quality a single-rate model was trained for, else None.
         metric: what it was trained for: "mse", "ms-ssim", ...
         fingerprint: 12 hexadecimal digits that files written with this model carry.
+        synthesis: 4 more, which tell models of one fingerprint apart; older folders have none.
     """
 
     architecture: str
@@ -55,6 +57,7 @@ class CheckpointConfig:
     quality: int | None = None
     metric: str = "mse"
     fingerprint: str | None = None
+    synthesis: str | None = None
 
     @classmethod
     def read(cls, folder: Path) -> CheckpointConfig:
@@ -85,6 +88,10 @@ class CheckpointConfig:
         if config.fingerprint is not None and not _FINGERPRINT.fullmatch(str(config.fingerprint)):
             raise CheckpointError(
                 f"{path}: fingerprint {config.fingerprint!r} is not 12 hexadecimal digits"
+            )
+        if config.synthesis is not None and not _SYNTHESIS.fullmatch(str(config.synthesis)):
+            raise CheckpointError(
+                f"{path}: synthesis {config.synthesis!r} is not 4 hexadecimal digits"
             )
         return config
 

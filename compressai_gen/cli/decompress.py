@@ -26,6 +26,7 @@ from compressai_gen.cli.codec_options import add_codec_options, codec_options
 from compressai_gen.errors import OptionError
 
 if TYPE_CHECKING:
+    from compressai_gen.bitstream import Header
     from compressai_gen.codec import Codec
 
 FORMATS = ("png", "jpg", "webp", "tiff", "bmp")
@@ -58,19 +59,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 class _Codecs:
-    """Codecs by the fingerprint of their files, each loaded once."""
+    """Codecs by what the header of their files says of them, each loaded once."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         names = ("checkpoint", "device", "dtype", "max_pixels")
         self.arguments = {name: getattr(args, name) for name in names}
-        self.opened: dict[bytes, Codec] = {}
+        self.opened: dict[tuple[bytes, bytes], Codec] = {}
 
-    def codec_for(self, data: bytes, fingerprint: bytes) -> Codec:
+    def codec_for(self, data: bytes, header: Header) -> Codec:
         from compressai_gen.codec import codec_for
 
-        if fingerprint not in self.opened:
-            self.opened[fingerprint] = codec_for(data, **self.arguments)
-        return self.opened[fingerprint]
+        origin = header.fingerprint, header.synthesis
+        if origin not in self.opened:
+            self.opened[origin] = codec_for(data, **self.arguments)
+        return self.opened[origin]
 
 
 def _convert(
@@ -80,7 +82,7 @@ def _convert(
     from compressai_gen.images import write_image
 
     header, _ = unpack(data, args.max_pixels)
-    codec = codecs.codec_for(data, header.fingerprint)
+    codec = codecs.codec_for(data, header)
     options = codec_options(args, getattr(codec, "name", ""), "decompress")
     start = time.perf_counter()  # loading the codec, once for all files, is not counted
     image = codec.decompress(data, output_type="pil", max_pixels=args.max_pixels, **options)

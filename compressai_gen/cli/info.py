@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from compressai_gen.bitstream import MAX_PIXELS, describe, read_file, unpack
+from compressai_gen.bitstream import MAX_PIXELS, Header, describe, read_file, unpack
 from compressai_gen.cli.batch import add_max_pixels, check_max_pixels
 from compressai_gen.errors import OptionError, UnknownCheckpointError
 
@@ -62,7 +62,7 @@ def inspect(data: bytes, max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
         BitstreamError: whatever is wrong with the file.
     """
     header, chunks = unpack(data, max_pixels)
-    codec, checkpoint = _origin(header.fingerprint)
+    codec, checkpoint = _origin(header)
     return {
         "codec": codec,
         "checkpoint": checkpoint,
@@ -74,17 +74,17 @@ def inspect(data: bytes, max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
     }
 
 
-def _origin(fingerprint: bytes) -> tuple[str | None, str | None]:
-    """Codec and checkpoint folder of a fingerprint, None where unknown; needs no torch."""
+def _origin(header: Header) -> tuple[str | None, str | None]:
+    """Codec and checkpoint folder of a file, None where unknown; needs no torch."""
     from compressai_gen.bitstream.header import codec_fingerprint
     from compressai_gen.checkpoints import find_fingerprint, read_config
     from compressai_gen.plugins import registry
 
     for name in registry("codecs"):
-        if codec_fingerprint(name) == fingerprint:
+        if codec_fingerprint(name) == header.fingerprint:
             return name, None
     try:
-        folder = find_fingerprint(fingerprint)
+        folder = find_fingerprint(header.fingerprint, header.synthesis)
     except UnknownCheckpointError:
         return None, None
     return read_config(folder).architecture, str(folder)

@@ -101,7 +101,7 @@ def codec_for(
     dtype: str | torch.dtype | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Codec:
-    """The codec that reads a file, found by the fingerprint in its header.
+    """The codec that reads a file, found by the fingerprint and the synthesis in its header.
 
     Args:
         data: the file.
@@ -117,7 +117,9 @@ def codec_for(
     for name in registry("codecs"):
         if codec_fingerprint(name) == header.fingerprint:
             return open_codec(name, checkpoint=checkpoint, device=device, dtype=dtype)
-    source = find_fingerprint(header.fingerprint) if checkpoint is None else checkpoint
+    source = checkpoint
+    if source is None:
+        source = find_fingerprint(header.fingerprint, header.synthesis)
     around = _codec_around(read_config(source).architecture)
     if around is not None:
         return open_codec(around, checkpoint=source, device=device, dtype=dtype)

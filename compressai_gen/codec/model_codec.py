@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 import zlib
 from collections.abc import Callable
@@ -14,7 +13,8 @@ from compressai.models import CompressionModel
 from torch import Tensor
 
 from compressai_gen.bitstream import MAX_PIXELS, Header, pack, unpack
-from compressai_gen.checkpoints import load_model, model_fingerprint, read_config
+from compressai_gen.checkpoints import load_model, read_config
+from compressai_gen.checkpoints.fingerprint import model_fingerprint, synthesis_hash
 from compressai_gen.codec import enhancers, host_strings
 from compressai_gen.codec.coders import Coder, HostCoder, PortableCoder
 from compressai_gen.codec.geometry import pad
@@ -273,16 +273,6 @@ class ModelCodec:
         if header.quality is None or header.quality > self.quality_range[1]:
             raise CorruptedFileError(f"{self.name} has no rate point {header.quality}")
         return header.quality
-
-
-def synthesis_hash(model: CompressionModel) -> bytes:
-    """2 bytes that name the networks from latents to pixels."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if name.startswith(("g_s.", "y_gain.")):
-            digest.update(name.encode())
-            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.digest()[:2]
 
 
 def _tell_wish(wishes: dict[str, Any], reason: CodecError) -> None:

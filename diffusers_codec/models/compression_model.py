@@ -18,7 +18,11 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from compressai_gen.checkpoints import CheckpointConfig, architecture_of, constructor_arguments
-from compressai_gen.checkpoints.fingerprint import check_fingerprint, model_fingerprint
+from compressai_gen.checkpoints.fingerprint import (
+    check_fingerprint,
+    model_fingerprint,
+    synthesis_hash,
+)
 from compressai_gen.checkpoints.folder import check_tables, model_from_config
 from compressai_gen.checkpoints.hub import publish
 from compressai_gen.checkpoints.weights import stored_as_integers
@@ -49,6 +53,7 @@ class CompressionModelComponent(ModelMixin, ConfigMixin):  # type: ignore[misc] 
         quality: the zoo quality a single-rate model was trained for.
         metric: what it was trained for.
         fingerprint: recorded when saving, checked when loading.
+        synthesis: recorded when saving.
 
     Raises:
         UnknownNameError: for an architecture that is registered nowhere.
@@ -67,6 +72,7 @@ class CompressionModelComponent(ModelMixin, ConfigMixin):  # type: ignore[misc] 
         quality: int | None = None,
         metric: str = "mse",
         fingerprint: str | None = None,
+        synthesis: str | None = None,
     ) -> None:
         super().__init__()
         if nn.Linear(1, 1).weight.is_meta:
@@ -128,6 +134,7 @@ class CompressionModelComponent(ModelMixin, ConfigMixin):  # type: ignore[misc] 
         self.register_to_config(
             portable=None if portable is None else portable.config,
             fingerprint=model_fingerprint(self.model).hex(),
+            synthesis=synthesis_hash(self.model).hex(),
         )
 
     # -- the model's verbs --------------------------------------------------------------------
