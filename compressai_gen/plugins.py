@@ -73,14 +73,17 @@ class Host:
                 raise PluginError("a plugin of this name is already loaded")
             module = point.load()
             self.manager.register(module, name=plugin.name)
-        except Exception as error:  # whatever a stranger's module raises, the others must load
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # whatever a stranger's module raises, the others must load
             self._fail(plugin, None, error)
             return
         for caller in self.manager.get_hookcallers(module) or ():
             plugin.hooks.append(caller.name)
             try:
                 self._call(plugin, module, caller.name)
-            except Exception as error:  # likewise
+            except (Exception, SystemExit) as error:  # likewise
                 self._fail(plugin, caller.name, error)
 
     def _call(self, plugin: Plugin, module: object, hook: str) -> None:
@@ -97,14 +100,21 @@ class Host:
         others = [other for other in self.manager.get_plugins() if other is not module]
         self.manager.subset_hook_caller(hook, remove_plugins=others)(register=register)
 
-    def _fail(self, plugin: Plugin, hook: str | None, error: Exception) -> None:
+    def _fail(self, plugin: Plugin, hook: str | None, error: BaseException) -> None:
         cause = str(error) if isinstance(error, CodecError) else f"{type(error).__name__}: {error}"
         cause = " ".join(cause.split())
-        keep = [p.name for p in self.plugins if p.enabled and p is not plugin]
-        fix = f"`pip install -U {plugin.distribution}` or leave it out, {VARIABLE}={','.join(keep)}"
+        fix = self._fix(plugin)
         plugin.failures.append(Failure(hook, cause, fix))
         origin = f"plugin {plugin.name!r} ({plugin.distribution} {plugin.version})"
         _warn(f"{origin}, {f'hook {hook}' if hook else 'while loading'}: {cause}; {fix}")
+
+    def _fix(self, plugin: Plugin) -> str:
+        others = [other for other in self.plugins if other.enabled and other is not plugin]
+        for other in others:
+            if other.name == plugin.name:  # the variable's names could not tell one from the other
+                return f"uninstall one of the two, {other.distribution} or {plugin.distribution}"
+        keep = ",".join(other.name for other in others)
+        return f"`pip install -U {plugin.distribution}` or leave it out, {VARIABLE}={keep}"
 
 
 def _plugin(point: EntryPoint, chosen: list[str] | None) -> Plugin:

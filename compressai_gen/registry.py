@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from inspect import signature
-from typing import Any
+from inspect import formatannotation, signature
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 from compressai_gen.errors import DuplicateNameError, PluginError, UnknownNameError
 
@@ -34,6 +35,19 @@ def import_target(target: str) -> Any:
     for part in filter(None, path.split(".")):
         found = getattr(found, part)
     return found
+
+
+def _is_a(value: object, kind: Any) -> bool:
+    """Whether a value is of a type as hookspecs.py writes them: plain, a union or a tuple."""
+    if isinstance(kind, UnionType):
+        return any(_is_a(value, each) for each in get_args(kind))
+    if get_origin(kind) is not tuple:
+        return isinstance(value, (float, int) if kind is float else kind)
+    if not isinstance(value, tuple):
+        return False
+    first, *others = get_args(kind)
+    kinds = [first] * len(value) if others == [...] else [first, *others]
+    return len(value) == len(kinds) and all(map(_is_a, value, kinds))
 
 
 @dataclass(frozen=True)
@@ -64,8 +78,8 @@ class Registry:
         """What ``register(*args, **kwargs)`` does in a hook of `plugin`.
 
         Raises:
-            PluginError: not the arguments of this kind, or a target that is not written
-                ``"module:object"`` (a command: ``"package.module"``).
+            PluginError: not the arguments of this kind, one of another type, or a target that is
+                not written ``"module:object"`` (a command: ``"package.module"``).
             DuplicateNameError: the name is taken; who came first keeps it.
         """
         entry = self._checked(plugin, args, kwargs)
@@ -90,6 +104,11 @@ class Registry:
             form, pattern = '"package.module"', _MODULE
         if not (isinstance(target, str) and pattern.fullmatch(target)):
             raise PluginError(f"the target of {self.noun} {name!r} is {target!r}, not {form}")
+        for argument, value in {"name": name, **bound.kwargs}.items():
+            kind = self._contract.parameters[argument].annotation
+            if not _is_a(value, kind):
+                told = f"{argument}={value!r} of {self.noun} {name!r}"
+                raise PluginError(f"{told} is not {formatannotation(kind)}")
         return Entry(name, target, plugin, bound.kwargs)
 
     def names(self) -> list[str]:

@@ -109,6 +109,17 @@ BROKEN = {
         "register_zoo_models",
         "missing .*'architecture'.* register\\(name: str, target: str, \\*, architecture: str",
     ),
+    "exit": ("import sys; sys.exit('I need another Python')", None, "SystemExit: I need another"),
+    "hook exits": (
+        "@hookimpl\ndef register_losses(register): raise SystemExit(3)",
+        "register_losses",
+        "SystemExit: 3",
+    ),
+    "detail of another type": (
+        "@hookimpl\ndef register_codecs(register): register('a', 'm:C', options=('--tau',))",
+        "register_codecs",
+        r"options=\('--tau',\) of codec 'a' is not tuple\[compressai_gen.options.Option, ...\]",
+    ),
     "taken name": (
         "@hookimpl\ndef register_metrics(register): register('good', 'cmath:sqrt')",
         "register_metrics",
@@ -148,8 +159,10 @@ def test_two_distributions_with_one_plugin_name(install, load):
     install("first", GOOD, plugin="same")
     install("second", GOOD, plugin="same")
     with pytest.warns(PluginWarning, match="second-dist.*a plugin of this name is already loaded"):
-        host = load()
+        host = load(["same"])
     assert [len(plugin.failures) for plugin in host.plugins] == [0, 1]
+    fix = "uninstall one of the two, first-dist or second-dist"  # no choice of names can help
+    assert host.plugins[1].failures[0].fix == fix
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import math
 import pytest
 
 from compressai_gen.errors import DuplicateNameError, PluginError, UnknownNameError
-from compressai_gen.hookspecs import Register, RegisterZooModel
+from compressai_gen.hookspecs import Register, RegisterCodec, RegisterZooModel
+from compressai_gen.options import Option
 from compressai_gen.registry import Registry, import_target
 
 
@@ -83,6 +84,43 @@ def test_wrong_arguments_are_told_with_the_right_ones(metrics, wrong):
         PluginError, match=r"unexpected .* register\(name: str, target: str, \*, help"
     ):
         metrics.add("mine", "new", "math:log", **wrong)
+
+
+ZOO_MODEL = {"architecture": "m:Net", "qualities": (0, 9.5)}
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "kind"),
+    [
+        ("help", None, "str"),
+        ("architecture", math.sqrt, "str"),
+        ("qualities", 3, r"tuple\[float, float\] \| None"),
+        ("qualities", "ab", r"tuple\[float, float\] \| None"),
+        ("qualities", (0, "9"), r"tuple\[float, float\] \| None"),
+        ("qualities", (0, 4, 9), r"tuple\[float, float\] \| None"),
+        ("variable_rate", "yes", "bool"),
+        ("checkpoint", 7, r"str \| None"),
+    ],
+)
+def test_an_argument_of_another_type(argument, value, kind):
+    registry = Registry("zoo_models", RegisterZooModel.__call__)
+    with pytest.raises(PluginError, match=f"{argument}=.* of zoo model 'net' is not {kind}$"):
+        registry.add("p", "net", "m:f", **ZOO_MODEL | {argument: value})
+    registry.add("p", "net", "m:f", **ZOO_MODEL, checkpoint="package:folder")
+
+
+@pytest.mark.parametrize("wrong", [None, "mbt2018", ["mbt2018"], (None,)])
+def test_a_tuple_of_any_length(wrong):
+    registry = Registry("codecs", RegisterCodec.__call__)
+    with pytest.raises(PluginError, match=r"architectures=.* is not tuple\[str, \.\.\.\]"):
+        registry.add("p", "file", "m:C", architectures=wrong)
+    options = (Option("a", int, 1, ""), Option("b", int, 2, ""))
+    registry.add("p", "file", "m:C", options=options, architectures=("mbt2018", "mbt2018-mean"))
+
+
+def test_a_name_is_a_text(metrics):
+    with pytest.raises(PluginError, match="name=5 of metric 5 is not str"):
+        metrics.add("mine", 5, "math:log")
 
 
 @pytest.mark.parametrize("target", ["no_such_module:x", "math:no_such_function"])
