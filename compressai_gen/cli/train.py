@@ -78,10 +78,10 @@ def run(args: argparse.Namespace) -> int | None:
 
 
 def parse_argument(text: str) -> tuple[str, object]:
-    """``"N=96"`` to ``("N", 96)``.
+    """``"N=96"`` to ``("N", 96)``, ``"attention=full"`` to ``("attention", "full")``.
 
     Raises:
-        OptionError: if there is no ``=`` in it, or the value is not a Python literal.
+        OptionError: without ``=``, or if the value is neither a Python literal nor a word.
     """
     from compressai_gen.errors import OptionError
 
@@ -90,5 +90,8 @@ def parse_argument(text: str) -> tuple[str, object]:
         if equals:
             return name.strip(), ast.literal_eval(value)
     except (SyntaxError, ValueError):
-        pass
-    raise OptionError(f"--argument {text!r} is not NAME=VALUE with a number or a list as value")
+        if value.replace("-", "_").isidentifier():
+            return name.strip(), value
+    raise OptionError(
+        f"--argument {text!r} is not NAME=VALUE with a number, a word, or a list such as [24,48,64]"
+    )

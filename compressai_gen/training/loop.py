@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from compressai_gen.errors import OptionError
 from compressai_gen.training.data import PhotoCrops
 from compressai_gen.training.ema import MovingAverage
 from compressai_gen.training.log import TrainingLog
@@ -75,7 +76,7 @@ class Trainer:
         out: folder of the run: ``state.pt`` (to resume), ``log.csv``.
         seed: of crops, rate points and noise.
         workers: processes that read photographs; 0 reads them in between the steps.
-        max_steps: stop after this many steps even if time is left.
+        max_steps: stop after this many steps, at least 1, even if time is left.
     """
 
     def __init__(
@@ -193,7 +194,7 @@ class Trainer:
     def progress(self) -> float:
         """Share of the run that is done, in [0, 1]: of the minutes, or of the steps if given."""
         by_time = self.seconds / (60 * self.recipe.minutes)
-        by_steps = self.step / self.max_steps if self.max_steps else 0.0
+        by_steps = 0.0 if self.max_steps is None else self.step / self.max_steps
         return min(1.0, max(by_time, by_steps))
 
     def finished(self) -> bool:
@@ -226,12 +227,22 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def resume(self) -> None:
-        """Go on from the saved state, if there is one, with fresh random draws."""
+        """Go on from the saved state, if there is one, with fresh random draws.
+
+        Raises:
+            OptionError: if other parameters were trained, or by other optimisers.
+        """
         state = self.state_file.read()
         if state is None:
             return
         self.model.load_state_dict(state["model"])
-        self.optimizers.load_state_dict(state["optimizers"])
+        try:
+            self.optimizers.load_state_dict(state["optimizers"])
+        except ValueError as error:  # from torch, or of another number of them
+            raise OptionError(
+                f"{self.state_file.path} is of a run that trains by other optimisers: give the "
+                f"same settings to go on (--preset and --muon among them), or another --out"
+            ) from error
         self.ema.load_state_dict(state["ema"])
         self.step, self.seconds = state["step"], state["seconds"]
         set_seed(self.seed + self.step, device_specific=True)

@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from compressai_gen.errors import OptionError, UnknownNameError
+from compressai_gen.bitstream.files import write_file
+from compressai_gen.errors import CheckpointError, OptionError, UnknownNameError
 from compressai_gen.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from compressai_gen.training.loop import Task, Trainer
+
+MAX_SEED = 2**31 - 1
+"""numpy takes one bit more, which is left to what is added for a step or a process."""
 
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
@@ -39,6 +43,19 @@ class Run(Generic[AnyRecipe]):
     seed: int = 0
     workers: int = 0
     steps: int | None = None
+
+    def check(self) -> None:
+        """Refuse settings that could only fail later.
+
+        Raises:
+            OptionError: naming the setting, what was given and what is allowed.
+        """
+        if not 0 <= self.seed <= MAX_SEED:
+            raise OptionError(f"seed {self.seed}: give a whole number from 0 to {MAX_SEED}")
+        if self.workers < 0:
+            raise OptionError(f"workers {self.workers}: give a number of processes, or 0 for none")
+        if self.steps is not None and self.steps < 1:
+            raise OptionError(f"steps {self.steps}: give at least 1, or leave it to the minutes")
 
     def trainer(self, task: Task, recipe: Recipe | None = None, out: Path | None = None) -> Trainer:
         """A trainer of the run, or of one of its stages.
@@ -121,8 +138,10 @@ class Recipes(Generic[AnyRecipe]):
 
         recipe = self.preset(preset).replace(**changes).with_arguments(arguments or {})
         recipe.check()
+        run = Run(recipe, data, out, init, seed, workers, steps)
+        run.check()
         set_seed(seed)
-        return self.run(Run(recipe, data, out, init, seed, workers, steps))
+        return self.run(run)
 
     def run(self, run: Run[AnyRecipe]) -> Path:
         """Do it; returns the folder of the result."""
@@ -143,16 +162,28 @@ def remember(recipe: Recipe, out: Path, identity: Sequence[str]) -> None:
 
     Raises:
         OptionError: if ``out`` holds a run that differs in one of them.
+        CheckpointError: if it holds a damaged ``recipe.json``.
     """
     file = out / "recipe.json"
     out.mkdir(parents=True, exist_ok=True)
     now = json.loads(json.dumps(dataclasses.asdict(recipe)))
     if file.exists():
-        before = json.loads(file.read_text())
+        before = _begun(file)
         for key in identity:
             if before.get(key) != now[key]:
                 raise OptionError(
                     f"{out} holds a run with {key}={before.get(key)}, asked for is {now[key]}: "
                     "give another --out, or the same settings to go on"
                 )
-    file.write_text(json.dumps(now, indent=2) + "\n")
+    write_file(file, (json.dumps(now, indent=2) + "\n").encode())
+
+
+def _begun(file: Path) -> dict[str, Any]:
+    """The recipe of a run that was begun."""
+    try:
+        return dict(json.loads(file.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"{file} is damaged ({error}): give another --out, or delete it to go on with the same "
+            "settings as before"
+        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -63,8 +64,15 @@ class Recipe:
         """
         if self.crop < 64 or self.crop % 64:
             raise OptionError(f"crop {self.crop} is not a multiple of 64 pixels, at least 64")
-        if self.minutes <= 0 or self.batch_size < 1:
-            raise OptionError("minutes and batch size must be positive")
+        if self.batch_size < 1:
+            raise OptionError(f"batch size {self.batch_size}: give at least 1")
+        if not 0 < self.minutes < math.inf:
+            raise OptionError(f"minutes {self.minutes:g}: give a finite number above 0")
+        for name in ("learning_rate", "muon", "weight_decay"):
+            rate = getattr(self, name)
+            if not 0 <= rate < math.inf:
+                told = f"{name.replace('_', ' ')} {rate:g}"
+                raise OptionError(f"{told}: give a finite number, at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,21 +45,22 @@ def initial_model(recipe: VariableRateRecipe, init: str | None) -> Any:
     The checkpoint may be narrower or wider than the recipe: see `warm_start`.
 
     Raises:
-        CheckpointError: if ``init`` is of another architecture, or has other rate points.
+        CheckpointError: if ``init`` is of another architecture, or has other rate points, or if the
+            architecture does not take the recipe's arguments.
     """
+    from compressai_gen.checkpoints import build_model
     from compressai_gen.plugins import registry
     from compressai_gen.training.warm_start import warm_start
 
-    factory = registry("zoo_models").load(recipe.architecture)
     if init is None:
-        return factory(**recipe.arguments).train()
-    trained = factory(checkpoint=init)
+        return build_model(recipe.architecture, recipe.arguments).train()
+    trained = registry("zoo_models").load(recipe.architecture)(checkpoint=init)
     trained.add_module("portable", None)  # its integers describe the old weights
     own = {name: getattr(trained, name, value) for name, value in recipe.arguments.items()}
     asked = {n: tuple(v) if isinstance(v, list) else v for n, v in recipe.arguments.items()}
     if own == asked:
         return trained.train()
-    model = factory(**recipe.arguments)
+    model: Any = build_model(recipe.architecture, recipe.arguments)
     if model.levels != trained.levels:
         raise CheckpointError(
             f"{init} has {trained.levels} rate points, the run asks for {model.levels}"
