@@ -12,7 +12,7 @@ import argparse
 import itertools
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,8 +72,7 @@ def run(args: argparse.Namespace) -> None:
         _tell(f"baseline {name} skipped: {reason}")
     metrics = _names(args.metrics)
     reports = evaluate(Plan(dataset, sweeps, metrics, args.out, args.weights, args.device))
-    for metric, reason in next(iter(reports.values())).skipped.items():
-        _tell(f"metric {metric} skipped: {reason}")
+    _tell_skipped([*reports.values()])
     if args.json:
         print(json.dumps({str(path): dict(report.results) for path, report in reports.items()}))
     else:
@@ -131,6 +130,17 @@ def decoding_options() -> set[str]:
     entries = [registry(kind).entry(n) for kind in ("codecs", "enhancers") for n in registry(kind)]
     options = [option for entry in entries for option in entry.details["options"]]
     return {option.name for option in options if "decompress" in option.verbs}
+
+
+def _tell_skipped(reports: Sequence[Report]) -> None:
+    """Each reason once, with the curves it holds for unless it holds for all."""
+    skipped: dict[tuple[str, str], list[str]] = {}
+    for report in reports:
+        for metric_and_reason in report.skipped.items():
+            skipped.setdefault(metric_and_reason, []).append(report.name)
+    for (metric, reason), curves in skipped.items():
+        where = "" if len(curves) == len(reports) else f" for {', '.join(curves)}"
+        _tell(f"metric {metric} skipped{where}: {reason}")
 
 
 def _tell(message: str) -> None:

@@ -51,11 +51,19 @@ class RecordCache:
     def _read(self) -> dict[Key, Record]:
         if not self.path.is_file():
             return {}
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        text = self.path.read_text(encoding="utf-8", errors="replace")
+        lines = text.splitlines(keepends=True)
         if not lines or lines[0] != self._first_line():
             return {}
-        whole = [line for line in lines[1:] if line.endswith("\n")]  # the last may be cut off
-        found = [Record(**json.loads(line)) for line in whole]
-        if len(whole) < len(lines) - 1:
-            self.path.write_text("".join([lines[0], *whole]), encoding="utf-8")
-        return {(record.codec, record.source, record.quality): record for record in found}
+        found = {line: record for line in lines[1:] if (record := _record(line))}
+        if len(found) < len(lines) - 1:
+            self.path.write_text("".join([lines[0], *found]), encoding="utf-8")
+        return {(record.codec, record.source, record.quality): record for record in found.values()}
+
+
+def _record(line: str) -> Record | None:
+    """What a line says; None if it was cut off or damaged, which counts as not measured."""
+    try:
+        return Record(**json.loads(line)) if line.endswith("\n") else None
+    except (ValueError, TypeError):
+        return None

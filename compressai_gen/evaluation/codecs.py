@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from compressai_gen.errors import OptionError
 from compressai_gen.evaluation.classic import CLASSIC, ClassicCodec
 
 if TYPE_CHECKING:
@@ -118,12 +119,22 @@ def rate_points(
     Raises:
         UnknownNameError: no such codec.
         CheckpointError: no such checkpoint.
-        OptionError: a quality the codec does not have.
+        OptionError: a quality the codec does not have, or anything else said of a classic codec.
     """
     if spec.is_classic:
+        _check_classic(spec, variant)
         qualities = qualities or CLASSIC[spec.name].sweep
     wanted: Sequence[float | None] = qualities or [None]
     return [_rate_point(spec, quality, variant) for quality in wanted]
+
+
+def _check_classic(spec: CodecSpec, variant: Variant) -> None:
+    """Refuse what only a codec with networks can follow."""
+    given = [name for name in ("checkpoint", "dtype") if getattr(spec, name) is not None]
+    given += [name for name, _ in variant.options + variant.encoding]
+    if given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise OptionError(f"{spec.name} has no {flags}: leave it out, or give another --codec")
 
 
 def _rate_point(spec: CodecSpec, quality: float | None, variant: Variant) -> RatePoint:

@@ -132,8 +132,10 @@ class Evaluator:
                 continue
             if math.isfinite(value):
                 values[name] = value
-            else:
+            elif value > 0:
                 failed[name] = f"{value}: the picture came back without any loss"
+            else:  # not a number, or -inf
+                failed[name] = f"{value}: the metric has no value for this picture"
         return values, failed
 
 

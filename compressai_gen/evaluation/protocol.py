@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"))
 PACKAGES = ("compressai-gen", "compressai", "torch", "numpy", "pillow", "pytorch-msssim", "lpips")
+
+_OPTION_ADVISED = re.compile(r"[:;,] [^:;,]*--.*")
+"""The end of a message for `cgen compress`, whose options no one who reads pictures here has."""
 
 
 def full(image: Image) -> Image:
@@ -107,7 +111,8 @@ def load_rgb(path: Path) -> Image:
     try:
         image, notes = read_image(read_file(path))
     except ImageError as error:
-        raise ImageError(f"{path}: {error}") from error
+        reason = _OPTION_ADVISED.sub("; convert it first", str(error))
+        raise ImageError(f"{path}: {reason}") from error
     for note in notes:
         warnings.warn(f"{path}: {note}", ImageNote, stacklevel=2)
     return image
