@@ -62,6 +62,26 @@ class TestKnown:
         monkeypatch.setenv("COMPRESSAI_GEN_CHECKPOINTS", str(folder.parent))
         assert find_fingerprint(model_fingerprint(model)) == folder
 
+    def test_an_unfinished_one_does_not_hide_a_complete_one(self, folder, model, monkeypatch):
+        unfinished = folder.parent / "a"
+        unfinished.mkdir()
+        (unfinished / "config.json").write_text((folder / "config.json").read_text())
+        monkeypatch.setenv("COMPRESSAI_GEN_CHECKPOINTS", f"{unfinished}:{folder.parent}")
+        assert find_fingerprint(model_fingerprint(model)) == folder
+        assert [entry.folder for entry in known() if not entry.embedded] == [folder]
+
+    @pytest.mark.parametrize("depth", ["pipeline", "parent"])
+    def test_a_saved_pipeline(self, folder, model, monkeypatch, depth):
+        place = folder.parent / "places"
+        component = place / "pipeline" / "codec"
+        component.parent.mkdir(parents=True)
+        (component.parent / "model_index.json").write_text("{}")
+        folder.rename(component)
+        listed = component.parent if depth == "pipeline" else place
+        monkeypatch.setenv("COMPRESSAI_GEN_CHECKPOINTS", str(listed))
+        assert find_fingerprint(model_fingerprint(model)) == component
+        assert [entry.folder for entry in known() if not entry.embedded] == [component]
+
     @pytest.fixture
     def plugin(self, folder, monkeypatch):
         """A registry with one zoo model, whose package holds ``folder``."""

@@ -14,6 +14,7 @@ from compressai_gen.checkpoints.layout import (
     INDEX_NAME,
     WEIGHTS_NAMES,
     CheckpointConfig,
+    model_folder,
 )
 from compressai_gen.errors import CheckpointError, UnknownCheckpointError
 
@@ -61,9 +62,9 @@ def known() -> list[Known]:
     First those that ship with a plugin, then the folders in ``COMPRESSAI_GEN_CHECKPOINTS``
     (separated as in ``PATH``), then the exports of stock models in the cache, then what was
     downloaded from the Hugging Face Hub (``HF_HUB_CACHE``, or ``hub`` below ``HF_HOME``, as
-    huggingface_hub reads them). A place may be a checkpoint itself, hold several, or both: a
-    plugin's current one in the place itself and its older ones, which must stay decodable, in
-    folders inside.
+    huggingface_hub reads them). A place may be a checkpoint itself, hold several (or saved
+    pipelines), or both: a plugin's current one in the place itself and its older ones, which must
+    stay decodable, in folders inside.
     """
     return list(_search())
 
@@ -111,13 +112,18 @@ def _search() -> Iterator[Known]:
 
 
 def _inside(place: Path, embedded: bool) -> Iterator[Known]:
-    """``place`` if it is a checkpoint, and the checkpoints directly inside it."""
+    """``place`` if it is a checkpoint, and the checkpoints and pipelines directly inside it.
+
+    What an interrupted copy or download left without weights is no checkpoint.
+    """
     try:
-        folders = [place, *sorted(place.iterdir())]
+        folders = [place, *map(model_folder, sorted(place.iterdir()))]
     except OSError:  # no such folder, or closed to us
         return
     for folder in folders:
-        if not os.path.isfile(folder / CONFIG_NAME):  # never raises, unlike Path.is_file
+        weights = (folder / name for name in (INDEX_NAME, *WEIGHTS_NAMES))
+        # never raises, unlike Path.is_file
+        if not (os.path.isfile(folder / CONFIG_NAME) and any(map(os.path.isfile, weights))):
             continue
         try:
             config = CheckpointConfig.read(folder)
@@ -137,15 +143,13 @@ def _inside(place: Path, embedded: bool) -> Iterator[Known]:
 def _downloaded() -> Iterator[Known]:
     """Checkpoints in the Hub's cache: of every repository each revision that is there.
 
-    Mostly other people's models, of which only config.json is read. Ours have a fingerprint; an
-    interrupted download may have left no weights.
+    Mostly other people's models, of which only config.json is read. Ours have a fingerprint.
     """
     from huggingface_hub import constants
 
     for snapshot in sorted(Path(constants.HF_HUB_CACHE).glob("models--*/snapshots/*")):
         for entry in _inside(snapshot, embedded=False):
-            weights = (entry.folder / name for name in (INDEX_NAME, *WEIGHTS_NAMES))
-            if entry.fingerprint and any(map(os.path.isfile, weights)):
+            if entry.fingerprint:
                 yield replace(entry, downloaded=True)
 
 

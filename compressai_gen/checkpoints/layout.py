@@ -6,6 +6,7 @@ Nothing here imports torch: ``cgen info`` and the search for a fingerprint read 
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -126,8 +127,7 @@ def locate(source: str | Path) -> Path:
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        nested = path / PIPELINE_COMPONENT
-        return nested if not (path / CONFIG_NAME).exists() and nested.is_dir() else path
+        return model_folder(path)
     if path.is_file():
         if path.suffix != ".safetensors":
             raise CheckpointError(f"{path} is {_describe_file(path)}")
@@ -138,9 +138,13 @@ def locate(source: str | Path) -> Path:
             f"no checkpoint at {source}: give a folder with {CONFIG_NAME} and {WEIGHTS_NAME}, "
             f"or a Hub repo id such as org/name"
         )
-    folder = _download(repo["repo"], repo["revision"])
+    return model_folder(_download(repo["repo"], repo["revision"]))
+
+
+def model_folder(folder: Path) -> Path:
+    """The model's folder in that of a saved pipeline, else ``folder`` itself; never raises."""
     nested = folder / PIPELINE_COMPONENT
-    return nested if not (folder / CONFIG_NAME).exists() and nested.is_dir() else folder
+    return nested if not os.path.exists(folder / CONFIG_NAME) and os.path.isdir(nested) else folder
 
 
 def _download(repo_id: str, revision: str | None) -> Path:
