@@ -73,10 +73,7 @@ class Host:
                 raise PluginError("a plugin of this name is already loaded")
             module = point.load()
             self.manager.register(module, name=plugin.name)
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # whatever a stranger's module raises, the others must load
+        except (Exception, SystemExit) as error:  # whatever a stranger's module does, others load
             self._fail(plugin, None, error)
             return
         for caller in self.manager.get_hookcallers(module) or ():
