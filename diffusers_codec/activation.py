@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
 from compressai_gen.activation import warn_taken
 from compressai_gen.plugins import registry
+from compressai_gen.registry import Registry
 
 METHODS = ["save_pretrained", "from_pretrained"]
 BASES = {"ModelMixin": METHODS, "SchedulerMixin": METHODS}
 
 
-class PipelineLookup:
+class Lookup:
     """The module-level ``__getattr__`` (PEP 562) of diffusers, asked before its own lazy lookup.
 
     Args:
-        taken: names that diffusers has itself and keeps.
+        module: diffusers.
+        ours: registry of each name that diffusers does not have itself.
         previous: the ``__getattr__`` it replaces in the module's dictionary, if there was one.
     """
 
     def __init__(
-        self, module: ModuleType, taken: set[str], previous: Callable[[str], Any] | None
+        self,
+        module: ModuleType,
+        ours: Mapping[str, Registry],
+        previous: Callable[[str], Any] | None,
     ) -> None:
-        self.module = module
-        self.taken = taken
-        self.previous = previous
+        self.module, self.ours, self.previous = module, ours, previous
 
     def __call__(self, name: str) -> Any:
-        pipelines = registry("pipelines")
-        if name in pipelines and name not in self.taken:
-            value = pipelines.load(name)
+        if name in self.ours:
+            value = self.ours[name].load(name)
             setattr(self.module, name, value)
             return value
         if self.previous is not None:
@@ -41,19 +43,23 @@ class PipelineLookup:
 
 
 def fill_diffusers() -> None:
-    """Makes every registered pipeline an attribute of `diffusers`, imported at first use."""
-    pipelines = registry("pipelines")
+    """Makes registered pipelines and components attributes of diffusers, imported when used."""
     diffusers = sys.modules["diffusers"]
     names = vars(diffusers)
     previous = names.get("__getattr__")
-    if isinstance(previous, PipelineLookup):
+    if isinstance(previous, Lookup):
         return
     public = names.get("__all__", [])  # for dir(); a module imported eagerly has none
-    taken = {name for name in pipelines if name in public or name in names}
-    for name in sorted(taken):
-        warn_taken(pipelines.entry(name), "pipeline", "diffusers")
-    names["__getattr__"] = PipelineLookup(diffusers, taken, previous)
-    public.extend(name for name in pipelines if name not in taken)
+    ours = {}
+    for noun in ("pipeline", "component"):
+        registered = registry(f"{noun}s")
+        for name in registered:
+            if name in public or name in names:
+                warn_taken(registered.entry(name), noun, "diffusers")
+            else:
+                ours[name] = registered
+    names["__getattr__"] = Lookup(diffusers, ours, previous)
+    public.extend(ours)
 
 
 def fill_loadable_classes() -> None:

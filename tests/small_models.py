@@ -21,6 +21,7 @@ STOCK: dict[str, dict[str, Any]] = {
     "mbt2018-mean-vbr": {"N": 16, "M": 24, "vr_entbttlnck": True},
     "mbt2018-vbr": {"N": 16, "M": 24},
     "cheng2020-anchor-checkerboard": {"N": 16},
+    "elic2022-chandelier": {"N": 16, "M": 32, "groups": [8, 8, 16]},
     "elic2022-official": {"N": 16, "M": 32, "groups": [8, 8, 16]},
 }
 OURS: dict[str, dict[str, Any]] = {

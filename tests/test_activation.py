@@ -74,6 +74,7 @@ def test_diffusers_is_filled(order, run_python):
         assert diffusers.TinyPipeline is TinyPipeline
         assert TinyPipeline.__module__ == "compressai_gen_tiny.pipeline"
         assert diffusers.DDIMScheduler.__module__ == "diffusers.schedulers.scheduling_ddim"
+        assert diffusers.TinyFilter.__module__ == "compressai_gen_tiny.pipeline"
         assert not hasattr(diffusers, "NoSuchPipeline")
         from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
         assert {"diffusers_codec", "compressai_gen_tiny.pipeline"} <= set(LOADABLE_CLASSES)

@@ -7,13 +7,16 @@ import torch
 from small_models import ARCHITECTURES, OURS, picture, small_model
 
 import compressai_gen  # noqa: F401  (fills the zoo)
-from compressai_gen.checkpoints import build_model, load_model, save_model
+from compressai_gen.checkpoints import architecture_names, build_model, load_model, save_model
 from compressai_gen.errors import CheckpointError, OptionError
 from compressai_gen_plugins.latent_fusion.auxiliary import AuxiliaryEncoder
 from compressai_gen_plugins.latent_fusion.plugin import BASES
 from compressai_gen_plugins.latent_fusion.tasks import Base
 
-WITHOUT_FACTORY = ("cheng2020-anchor-checkerboard", "elic2022-official")
+WITHOUT_FACTORY = ("cheng2020-anchor-checkerboard", "elic2022-chandelier", "elic2022-official")
+NO_LATENT = ("cool-chic-v1", "cool-chic-v2", "nif")
+WITH_A_DIFFUSION_PRIOR = ("diffeic-lfgcm",)
+MADE_AS_ANOTHER = ("bmshj2018-factorized-relu",)  # by CompressAI's own factory
 
 
 def from_zoo(base: str):
@@ -30,6 +33,13 @@ def test_every_base_has_one_in_the_zoo(base: str):
     assert encoder.base == base
     x = torch.rand(1, 3, 64, 64)
     assert encoder(x).shape[-2:] == (4, 4)
+
+
+def test_no_architecture_is_forgotten():
+    shipped = {name for name in architecture_names() if not name.endswith("-aux")}
+    outside = {name for name in shipped if "tiny" in name}
+    others = {*NO_LATENT, *WITH_A_DIFFUSION_PRIOR, *MADE_AS_ANOTHER}
+    assert shipped - outside == {*BASES, *others}
 
 
 @pytest.mark.parametrize("base", ["mbt2018", "cheng2020-anchor-vbr", "hific"])

@@ -47,6 +47,28 @@ def pixels_of(codec, data, **options):
     return codec.decompress(data, output_type="np", **options).astype(int)
 
 
+def test_a_module_that_was_trained_on_is_read_again(codec, module):
+    data = codec.compress(Image.open("photo.png"), quality=3)
+    before = pixels_of(codec, data, tau=0, fusion=module)
+    other = LatentFusionModel.from_pretrained(module)
+    torch.nn.init.normal_(other.conv_out.weight, std=0.2)
+    other.save_pretrained(module)
+    assert not np.array_equal(pixels_of(codec, data, tau=0, fusion=module), before)
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut"])
+def test_a_folder_without_a_module(codec, module, damage):
+    data = codec.compress(Image.open("photo.png"), quality=3)
+    weights = module / "diffusion_pytorch_model.safetensors"
+    if damage == "empty":
+        for file in module.iterdir():
+            file.unlink()
+    else:
+        weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="module"):
+        codec.decompress(data, tau=0, fusion=module)
+
+
 def test_the_dial(codec, module, work):
     photo = Image.open("photo.png")
     data = codec.compress(photo, quality=3)

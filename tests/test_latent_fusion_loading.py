@@ -63,6 +63,24 @@ class TestSaving:
         for name, tensor in saved.state_dict().items():
             assert torch.equal(loaded.state_dict()[name], tensor), name
 
+    def test_the_hosts_automatic_class_knows_it(self, folder):
+        from diffusers import AutoModel
+
+        assert type(AutoModel.from_pretrained(str(folder))) is LatentFusionModel
+
+    def test_eight_bits_in_memory(self, folder):
+        """Of the host's casts this is the hardest: float8 cannot even be looked at."""
+        exact = LatentFusionModel.from_pretrained(folder)
+        cast = LatentFusionModel.from_pretrained(folder)
+        cast.enable_layerwise_casting(
+            storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32
+        )
+        cast.check_weights()
+        assert cast.latent_std.dtype == torch.float32
+        options = {"y_hat": latent(), "quality": 3.0}
+        a, b = (fusion(latent(seed=2), 0.5, **options) for fusion in (exact, cast))
+        assert 0 < (a - b).abs().max() < 0.2 * (a - latent()).abs().max()
+
     def test_it_is_config_and_safetensors(self, folder):
         assert sorted(path.name for path in folder.iterdir()) == [
             "config.json",

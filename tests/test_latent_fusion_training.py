@@ -22,6 +22,7 @@ from compressai_gen.losses.moved import moved
 from compressai_gen_plugins.latent_fusion.auxiliary import AuxiliaryEncoder
 from compressai_gen_plugins.latent_fusion.judge import PatchJudge
 from compressai_gen_plugins.latent_fusion.recipe import LATENT_FUSION
+from compressai_gen_plugins.latent_fusion.runs import picture_loss
 from compressai_gen_plugins.latent_fusion.tasks import (
     AuxiliaryTask,
     Base,
@@ -62,6 +63,43 @@ def test_both_stages_and_the_dial(cgen, photos, checkpoints):
     assert status == 0, err
     other = ("train", "latent-fusion", "--data", photos, "--base", checkpoints / "mbt2018", *TINY)
     assert_one_line(cgen(*other, "--out", "run", "--steps", 5), "run holds a run with base")
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (("--argument", "widht=9"), "argument widht: D takes width, units"),
+        (("--argument", "latent_channels=7"), "argument latent_channels: D takes width"),
+        (("--init", "nowhere"), "nowhere"),
+        (("--init", "other"), "other has rate_points 10, not None"),
+        (("--init", "narrow"), "narrow has latent_channels 16, not 24"),
+        (("--init", "single", "--argument", "units=2"), "single has units 1, not 2: leave out"),
+        (("--init", "photos"), "photos"),
+    ],
+)
+def test_mistakes_are_told_before_the_first_stage(cgen, photos, checkpoints, mistake, message):
+    small = {"width": 8, "units": 1}
+    small_fusion(24, rate_points=10, **small).save_pretrained("other")
+    small_fusion(16, **small).save_pretrained("narrow")
+    small_fusion(24, **small).save_pretrained("single")
+    train = ("train", "latent-fusion", "--data", photos, "--base", checkpoints / "mbt2018")
+    result = cgen(*train, *TINY[:6], "--out", "run", "--steps", 1, *mistake)
+    assert_one_line(result, message)
+    assert not (photos.parent / "run" / "auxiliary").exists()
+
+
+@pytest.mark.parametrize(
+    ("metric", "loss"),
+    [("mse", "lpips-squeeze"), ("ms-ssim", "lpips-squeeze"), ("lpips-vgg", "mse")],
+)
+def test_the_loss_is_the_opposite_of_what_the_base_was_trained_for(metric, loss, monkeypatch):
+    """Issue, paper: perceptual for a distortion-oriented base, distortion for a perceptual one."""
+    asked = []
+    monkeypatch.setattr(
+        "compressai_gen_plugins.latent_fusion.tasks.load_loss", lambda name: asked.append(name)
+    )
+    picture_loss(LATENT_FUSION.preset("paper"), metric)
+    assert asked == [loss]
 
 
 def test_a_finished_first_stage_is_not_repeated(cgen, photos, checkpoints):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -34,6 +34,7 @@ class Run(Generic[AnyRecipe]):
         seed: of everything random.
         workers: processes that read photographs.
         steps: stop each stage after this many steps even if time is left.
+        arguments: those of the recipe that were given, beside the preset's.
     """
 
     recipe: AnyRecipe
@@ -43,6 +44,7 @@ class Run(Generic[AnyRecipe]):
     seed: int = 0
     workers: int = 0
     steps: int | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
         """Refuse settings that could only fail later.
@@ -136,9 +138,10 @@ class Recipes(Generic[AnyRecipe]):
         """
         from accelerate.utils import set_seed
 
-        recipe = self.preset(preset).replace(**changes).with_arguments(arguments or {})
+        given = dict(arguments or {})
+        recipe = self.preset(preset).replace(**changes).with_arguments(given)
         recipe.check()
-        run = Run(recipe, data, out, init, seed, workers, steps)
+        run = Run(recipe, data, out, init, seed, workers, steps, given)
         run.check()
         set_seed(seed)
         return self.run(run)

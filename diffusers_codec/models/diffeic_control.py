@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from accelerate.utils.modeling import get_state_dict_offloaded_model
 from diffusers import UNet2DConditionModel
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
@@ -167,8 +168,10 @@ class DiffEICControlModel(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as 
         return str(self.config["saved_fingerprint"] or self._digest())
 
     def _digest(self) -> str:
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.state_dict().items()):
+        digest, tensors = hashlib.sha256(), self.state_dict()
+        if any(tensor.is_meta for tensor in tensors.values()):  # offloaded layer by layer
+            tensors |= get_state_dict_offloaded_model(self)
+        for name, tensor in sorted(tensors.items()):
             digest.update(name.encode())
             digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:12]

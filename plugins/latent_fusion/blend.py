@@ -20,6 +20,7 @@ from compressai_gen.errors import CheckpointError, OptionError
 from compressai_gen.training.loop import Losses, Task
 from compressai_gen.training.presets import Recipes, Run
 from compressai_gen.training.recipe import Recipe
+from compressai_gen_plugins.latent_fusion.enhancer import existing, load_module
 from compressai_gen_plugins.latent_fusion.runs import open_base, usage
 from compressai_gen_plugins.latent_fusion.tasks import Base, noised
 from diffusers_codec.models.latent_fusion import LatentFusionModel
@@ -65,7 +66,7 @@ class BlendRecipes(Recipes[BlendRecipe]):
         recipe, folder = run.recipe, run.out / "checkpoint"
         if run.init is None or recipe.other is None:
             raise OptionError("a blend is of two: give both modules with --init and --other")
-        first, second = map(LatentFusionModel.from_pretrained, (run.init, recipe.other))
+        first, second = (load_module(existing(given), "cpu") for given in (run.init, recipe.other))
         codec = open_base(recipe.base, None)
         base = Base(codec.model, first.config["rate_points"])
         for fusion in (first, second):

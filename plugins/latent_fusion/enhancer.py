@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from compressai_gen.checkpoints.layout import locate
 from compressai_gen.codec.enhancers import DecodedLatents
-from compressai_gen.errors import CheckpointError
+from compressai_gen.errors import CheckpointError, CodecError
 from diffusers_codec.models.latent_fusion import LatentFusionModel
 from diffusers_codec.pipelines.latent_fusion.sampling import (
     check_tau,
@@ -44,7 +46,7 @@ class LatentFusionEnhancer:
         """
         if check_tau(tau) == 1:
             return decoded.synthesize()
-        folder = module_folder(decoded, fusion)
+        folder = Stamped(module_folder(decoded, fusion))
         return decoded.synthesize(mix(sampled(Latents(decoded), folder, steps), decoded.y_hat, tau))
 
 
@@ -64,8 +66,23 @@ class Latents:
         return hash(self.key)
 
 
+class Stamped:
+    """A folder that compares by its path and the time its weights were written, too."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        times = (file.stat().st_mtime_ns for file in folder.glob("*.safetensors"))
+        self.key = folder, max(times, default=0)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stamped) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
 @lru_cache(maxsize=1)
-def sampled(latents: Latents, folder: Path, steps: int) -> Tensor:
+def sampled(latents: Latents, folder: Stamped, steps: int) -> Tensor:
     """y_tilde of a file."""
     decoded, fusion = latents.decoded, module(folder, str(latents.decoded.y_hat.device))
     fusion.check_base(decoded.header.fingerprint, decoded.synthesis, decoded.y_hat.shape[1])
@@ -80,9 +97,25 @@ def sampled(latents: Latents, folder: Path, steps: int) -> Tensor:
 
 
 @lru_cache(maxsize=1)
-def module(folder: Path, device: str) -> LatentFusionModel:
-    """The fusion module in a folder, or on the Hub."""
-    return LatentFusionModel.from_pretrained(folder).to(device).eval()
+def module(folder: Stamped, device: str) -> LatentFusionModel:
+    """The fusion module in a folder, the last one kept."""
+    return load_module(folder.folder, device)
+
+
+def load_module(folder: Path, device: str | torch.device) -> LatentFusionModel:
+    """The fusion module in a folder.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    try:
+        fusion: Any = LatentFusionModel.from_pretrained(folder)  # diffusers' .to is not typed
+    except (OSError, ValueError) as error:  # what diffusers raises for files that are not there
+        if isinstance(error, CodecError):
+            raise
+        raise CheckpointError(f"{folder} holds no fusion module: {error}") from error
+    loaded: LatentFusionModel = fusion.to(device).eval()
+    return loaded
 
 
 def module_folder(decoded: DecodedLatents, given: str | None) -> Path:

@@ -22,6 +22,7 @@ BASES = (
     "cheng2020-anchor-vbr",
     "cheng2020-attn",
     "cheng2020-attn-vbr",
+    "elic2022-chandelier",
     "elic2022-official",
     "hific",
     "mbt2018",

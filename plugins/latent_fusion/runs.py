@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from compressai_gen.codec import ModelCodec
     from compressai_gen_plugins.latent_fusion.auxiliary import AuxiliaryEncoder
     from compressai_gen_plugins.latent_fusion.recipe import FusionRecipe
-    from compressai_gen_plugins.latent_fusion.tasks import Base
+    from compressai_gen_plugins.latent_fusion.tasks import Base, PictureLoss
     from diffusers_codec.models.latent_fusion import LatentFusionModel
 
 IDENTITY = (
@@ -38,9 +40,10 @@ class FusionRecipes(Recipes["FusionRecipe"]):
     """
 
     def run(self, run: Run[FusionRecipe]) -> Path:
-        """Both stages."""
+        """Both stages; D is made first, so that mistakes are told before anything is trained."""
         stages = FusionRun(run)
-        return stages.train_fusion(stages.train_auxiliary())
+        fusion = stages.fusion()
+        return stages.train_fusion(fusion, stages.train_auxiliary())
 
     def usage(self, folder: Path) -> str:
         """What to type to try the result."""
@@ -48,11 +51,24 @@ class FusionRecipes(Recipes["FusionRecipe"]):
 
 
 class FusionRun:
-    """The stages of one run."""
+    """The stages of one run.
+
+    Raises:
+        OptionError: the first stage is wanted for an architecture without auxiliary encoder.
+    """
 
     def __init__(self, run: Run[FusionRecipe]) -> None:
+        from compressai_gen.checkpoints import architecture_names
+
         self.run, self.recipe, self.out = run, run.recipe, run.out
         self.codec = open_base(run.recipe.base, run.recipe.base_quality)
+        encoder = f"{self.codec.name}-aux"
+        if run.recipe.diffusion and encoder not in architecture_names():
+            raise OptionError(
+                f"there is no {encoder}: the plugin that brings {self.codec.name} must register "
+                "it; without one there is --preset variant-1"
+            )
+        self.loss = picture_loss(run.recipe, self.codec.metric)
         run.remember(IDENTITY)
 
     def base(self) -> Base:
@@ -61,13 +77,6 @@ class FusionRun:
 
         levels = self.codec.quality_range
         return Base(self.codec.model, None if levels is None else round(levels[1]) + 1)
-
-    def loss(self) -> Any:
-        """L of both stages: perceptual for a distortion-oriented base, and the other way round."""
-        from compressai_gen_plugins.latent_fusion.tasks import PictureLoss
-
-        opposite = "lpips-squeeze" if self.codec.metric in DISTORTIONS else "mse"
-        return PictureLoss(self.recipe.loss or opposite, self.recipe.fidelity)
 
     def train_auxiliary(self) -> AuxiliaryEncoder | None:
         """The first stage, unless it is finished, or not wanted."""
@@ -81,7 +90,7 @@ class FusionRun:
         if folder.exists():
             return load_model(folder)
         encoder = AuxiliaryEncoder.from_base(self.codec.model)
-        task = AuxiliaryTask(encoder, self.base(), self.loss(), recipe.quantize_target)
+        task = AuxiliaryTask(encoder, self.base(), self.loss, recipe.quantize_target)
         stage = recipe.replace(
             minutes=recipe.auxiliary_share * recipe.minutes,
             learning_rate=recipe.auxiliary_rate,
@@ -95,7 +104,7 @@ class FusionRun:
         trainer.accelerator.wait_for_everyone()
         return encoder
 
-    def train_fusion(self, encoder: AuxiliaryEncoder | None) -> Path:
+    def train_fusion(self, fusion: LatentFusionModel, encoder: AuxiliaryEncoder | None) -> Path:
         """The second stage; returns the folder of D."""
         from compressai_gen_plugins.latent_fusion.judge import PatchJudge
         from compressai_gen_plugins.latent_fusion.tasks import FusionTask, Trained
@@ -104,10 +113,10 @@ class FusionRun:
         g_s = base.model.g_s if recipe.train_synthesis else None
         judge = PatchJudge() if recipe.adversarial else None
         task = FusionTask(
-            Trained(self.fusion(base), g_s, judge),
+            Trained(fusion, g_s, judge),
             encoder,
             base,
-            self.loss(),
+            self.loss,
             target_weight=recipe.target_weight,
             adversarial=recipe.adversarial,
             noise_target=recipe.noise_target,
@@ -135,34 +144,90 @@ class FusionRun:
         save_model(codec.model.cpu(), folder, architecture=codec.name, arguments=arguments)
         fusion.register_to_config(base_synthesis=synthesis_hash(codec.model).hex())
 
-    def fusion(self, base: Base) -> LatentFusionModel:
-        """D, fresh or from the run's ``init``, bound to the base."""
+    def fusion(self) -> LatentFusionModel:
+        """D, fresh or from the run's ``init``, bound to the base.
+
+        Raises:
+            OptionError: arguments that D does not take, or that ``init`` was not made with.
+            CheckpointError: ``init`` is none, or for other latents or rates.
+        """
         from compressai_gen.training.data import PhotoCrops
         from compressai_gen_plugins.latent_fusion.tasks import latent_statistics
         from diffusers_codec.models.latent_fusion import LatentFusionModel
 
-        init = self.run.init
+        base, arguments = self.base(), self.recipe.arguments
         crops = PhotoCrops(self.run.data, self.recipe.crop, self.run.seed)
-        batches = [crops[i][None] for i in range(64)]
-        mean, std = latent_statistics(base, batches)
-        bound = {
-            "base_fingerprint": self.codec.fingerprint.hex(),
-            "base_synthesis": self.codec.synthesis.hex(),
-            "base_architecture": self.codec.name,
-        }
-        if init is None:
-            shape = {"latent_channels": len(mean), "rate_points": base.levels}
-            fusion = LatentFusionModel(**shape, **self.recipe.arguments, **bound)
+        mean, std = latent_statistics(base, [crops[i][None] for i in range(64)])
+        shape = {"latent_channels": len(mean), "rate_points": base.levels}
+        check_arguments(arguments)
+        if self.run.init is None:
+            fusion = LatentFusionModel(**shape, **arguments)
             fusion.set_statistics(mean, std)
-            return fusion
-        fusion = LatentFusionModel.from_pretrained(init)
-        if fusion.config.latent_channels != len(mean):
-            raise CheckpointError(
-                f"{init} is for latents of {fusion.config.latent_channels} channels, those of "
-                f"{self.codec.name} have {len(mean)}: start from a D of that width"
-            )
-        fusion.register_to_config(**bound)
+        else:
+            fusion = start(self.run.init, shape, self.run.arguments)
+        fusion.register_to_config(
+            base_fingerprint=self.codec.fingerprint.hex(),
+            base_synthesis=self.codec.synthesis.hex(),
+            base_architecture=self.codec.name,
+        )
         return fusion
+
+
+def picture_loss(recipe: FusionRecipe, metric: str) -> PictureLoss:
+    """L of both stages: perceptual for a distortion-oriented base, and the other way round.
+
+    Args:
+        recipe: may name another.
+        metric: what the base was trained for.
+
+    Raises:
+        UnknownNameError: no such loss.
+        MissingWeightsError: its weights are not on this machine.
+    """
+    from compressai_gen_plugins.latent_fusion.tasks import PictureLoss
+
+    opposite = "lpips-squeeze" if metric in DISTORTIONS else "mse"
+    return PictureLoss(recipe.loss or opposite, recipe.fidelity)
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Refuse ``--argument`` for what D does not take, or for what its base decides.
+
+    Raises:
+        OptionError: with those that there are.
+    """
+    from diffusers_codec.models.latent_fusion import LatentFusionModel
+
+    known = [
+        name
+        for name in signature(LatentFusionModel).parameters
+        if name not in ("latent_channels", "rate_points") and not name.startswith("base_")
+    ]
+    for name in arguments:
+        if name not in known:
+            raise OptionError(f"argument {name}: D takes {', '.join(known)}")
+
+
+def start(
+    init: str, shape: Mapping[str, int | None], arguments: Mapping[str, Any]
+) -> LatentFusionModel:
+    """The D of ``--init``, if it is of the shape that the base asks for.
+
+    Raises:
+        CheckpointError: if it is not, or there is none.
+        OptionError: for arguments that it was not made with.
+    """
+    from compressai_gen_plugins.latent_fusion.enhancer import existing, load_module
+
+    fusion = load_module(existing(init), "cpu")
+    for name, wanted in {**shape, **arguments}.items():
+        own = fusion.config[name]
+        if own != wanted:
+            told = f"{init} has {name} {own}, not {wanted}"
+            if name in arguments:
+                raise OptionError(f"{told}: leave out --argument {name}, or --init")
+            raise CheckpointError(f"{told} as this base: start from a D that was made for such one")
+    return fusion
 
 
 def usage(folder: Path) -> str:

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from compressai_gen.codec import ModelCodec, open_codec
-from compressai_gen.errors import CheckpointError, CodecError, OptionError
-from compressai_gen_plugins.latent_fusion.enhancer import module_folder
+from compressai_gen.errors import CheckpointError, OptionError
+from compressai_gen_plugins.latent_fusion.enhancer import load_module, module_folder
 from diffusers_codec.models.latent_fusion import LatentFusionModel
 
 STEPS = 10  # the paper's
@@ -75,7 +74,7 @@ def open_dial(codec: ModelCodec, folder: Path | None, name: str = OWN) -> Dial:
         codec, steps, folder = _reader(codec, folder), _steps(folder), _module(folder)
     probe = codec.decode_latents(codec.compress(Image.new("RGB", (64, 64))))
     found = module_folder(probe, None if folder is None else str(folder))
-    fusion = _load(found, codec.device)
+    fusion = load_module(found, codec.device)
     fusion.check_base(codec.fingerprint, codec.synthesis, probe.y_hat.shape[1])
     return Dial(name, codec, fusion, steps, found)
 
@@ -120,14 +119,3 @@ def _steps(folder: Path) -> int:
 def _module(folder: Path) -> Path:
     trained = folder / "checkpoint"
     return trained if trained.is_dir() else folder
-
-
-def _load(folder: Path, device: torch.device) -> LatentFusionModel:
-    try:
-        loaded = LatentFusionModel.from_pretrained(folder)
-    except (OSError, ValueError) as error:  # what diffusers raises for files that are not there
-        if isinstance(error, CodecError):
-            raise
-        raise CheckpointError(f"{folder} holds no fusion module: {error}") from error
-    fusion: LatentFusionModel = loaded.to(device).eval()
-    return fusion
