@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import random
 import re
 
@@ -16,7 +15,6 @@ from cgen_command import checkpoints as checkpoints
 from cgen_command import work as work
 from PIL import Image
 from quick_fits import QUICK, fit, psnr, small_photo, tensor_of
-from skimage import data as photographs
 from test_fuzz import damaged
 
 import compressai_gen  # noqa: F401  (fills the zoo)
@@ -28,7 +26,7 @@ from compressai_gen_plugins.overfitted import coolchic_files
 from compressai_gen_plugins.overfitted.codec import CoolChicV2Codec
 from compressai_gen_plugins.overfitted.coolchic import CoolChic
 from compressai_gen_plugins.overfitted.coolchic_model import multiplier_at
-from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES, Schedule, Stage
+from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES
 from compressai_gen_plugins.overfitted.coolchic_versions import V1, V2
 from compressai_gen_plugins.overfitted.coolchic_weights import Steps, choose_steps, levels, put
 
@@ -174,26 +172,6 @@ def test_the_command_with_nothing_to_download(cgen, work):
         assert psnr(a, b) > 17
         with open(f"{version}.cgen", "rb") as file:
             assert codec_for(file.read()).name == name
-
-
-def test_compressais_eval_model_fits_and_measures(cgen, work, monkeypatch):
-    """It calls the factory with ``pretrained=True``, pads, and works without gradients."""
-    stages = Stage(60, 1), Stage(2, 0.2, "latents", rounded=True, fixed=True)
-    monkeypatch.setitem(SCHEDULES, "fast", Schedule(((1, 0),), stages))
-    (work / "photos").mkdir()
-    astronaut = photographs.astronaut()[:168, 150:322]
-    Image.fromarray(astronaut).save("photos/a.png")
-    before = torch.get_num_threads()
-    arguments = ("eval-model", "pretrained", "photos", "-a", "cool-chic-v1", "-q", "2,4")
-    status, out, err = cgen(*arguments)
-    torch.set_num_threads(before)
-    assert status == 0, err
-    results = json.loads(out[out.index("{") :])["results"]
-    x = tensor_of(astronaut)
-    flat = psnr(x.mean((1, 2), keepdim=True), x)
-    assert all(value > flat for value in results["psnr-rgb"])
-    assert all(0 < rate < 3 for rate in results["bpp"])
-    assert len(results["bpp"]) == 2
 
 
 def test_the_zoo_also_without_gradients(photo):

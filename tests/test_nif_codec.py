@@ -131,7 +131,7 @@ def test_mistakes_are_told(cgen, work):
         (("--checkpoint", "."), "no checkpoint"),
     ):
         assert_one_line(cgen(*photo, *options), words)
-    with pytest.raises(OptionError, match="about 6 GiB"):
+    with pytest.raises(OptionError, match="about 32 GiB"):
         NifCodec().compress(torch.zeros(3, 4096, 4096))
     with pytest.raises(CodecError):
         NifCodec().compress(torch.zeros(3, 8, 8), preset="draft")  # too small for SSIM

@@ -11,10 +11,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from compressai_gen.bitstream import MAX_PIXELS, Header, codec_fingerprint, pack, unpack
-from compressai_gen.codec.placement import parse_device
-from compressai_gen.errors import CheckpointError, CorruptedFileError, OptionError
+from compressai_gen.codec.placement import parse_device, parse_dtype
+from compressai_gen.errors import CheckpointError, CorruptedFileError
 from compressai_gen.images import Picture, from_tensor, to_tensor
-from compressai_gen_plugins.overfitted import coolchic_files, nif_files
+from compressai_gen_plugins.overfitted import coolchic_files, coolchic_model, nif_files, nif_model
 from compressai_gen_plugins.overfitted.coolchic_model import (
     DEFAULT_QUALITY,
     MULTIPLIERS,
@@ -38,21 +38,17 @@ class OverfittedCodec:
     Args:
         checkpoint: must be None.
         device: where pictures are fitted and drawn.
-        dtype: accepted for compatibility; everything runs in float32.
+        dtype: one there is, for compatibility; everything runs in float32.
 
     Raises:
         CheckpointError: if a checkpoint is given.
-        OptionError: a device that cannot be used.
+        OptionError: a device that cannot be used, or an unknown dtype.
     """
 
     name: ClassVar[str]
     goes_down: ClassVar[bool] = True
     """A fit goes on from one at a higher quality; see `encoder`."""
     default_loss: ClassVar[str]
-    fit_pixels: ClassVar[int]
-    """Pictures of more are refused."""
-    numbers_a_pixel: ClassVar[int]
-    """That a fit keeps in memory."""
     network_chunks: ClassVar[int | None] = None
     """The first so many of a file hold the networks; None: all."""
 
@@ -66,6 +62,7 @@ class OverfittedCodec:
         if checkpoint is not None:
             raise CheckpointError(f"{self.name} has no checkpoint: leave out --checkpoint")
         self.device = parse_device(device)
+        parse_dtype(dtype)
 
     def compress(
         self,
@@ -89,7 +86,7 @@ class OverfittedCodec:
             **arguments: further ones of the codec's zoo model: COOL-CHIC's ``same_lambda``.
 
         Raises:
-            OptionError: for an unknown quality, or a picture that is too large.
+            OptionError: for an unknown quality, or a picture that is too large, with the memory.
             UnknownNameError: for an unknown preset or loss.
             ImageError: a picture that cannot be coded.
         """
@@ -112,7 +109,6 @@ class OverfittedCodec:
         Arguments and errors are those of `compress`; ``state`` serves the first quality only.
         """
         x = to_tensor(image)[0].to(self.device)
-        self.check_size(*x.shape[1:])
         chosen, places = loss or self.default_loss, [None if state is None else Path(state)]
         before: dict[float, Any] = {}
 
@@ -170,19 +166,6 @@ class OverfittedCodec:
         size = sum(map(len, chunks[: self.network_chunks]))
         return {"network-bpp": 8 * size / (header.height * header.width)}
 
-    def check_size(self, height: int, width: int) -> None:
-        """Refuse what would not fit.
-
-        Raises:
-            OptionError: with the memory it would take.
-        """
-        if height * width > self.fit_pixels:
-            need = 4 * self.numbers_a_pixel * height * width / 2**30
-            raise OptionError(
-                f"{width}x{height}: fitting {self.name} would need about {need:.0f} GiB; cut the "
-                f"picture into parts of at most {self.fit_pixels} pixels"
-            )
-
     def fit(
         self,
         x: Tensor,
@@ -206,7 +189,11 @@ class OverfittedCodec:
         raise NotImplementedError
 
     def draw(self, chunks: list[bytes], height: int, width: int) -> tuple[Tensor, int]:
-        """The picture (1, 3, height, width) of chunks, and the CRC32 of their integers."""
+        """The picture (1, 3, height, width) of chunks, and the CRC32 of their integers.
+
+        Raises:
+            BitstreamError: whatever is wrong with them.
+        """
         raise NotImplementedError
 
 
@@ -215,8 +202,6 @@ class NifCodec(OverfittedCodec):
 
     name = "nif"
     default_loss = "lc-ssim"
-    fit_pixels = 2**23
-    numbers_a_pixel = 100
     quality_range = (1.0, float(len(QUALITIES)))
     """Lowest and highest quality, any real number between them."""
 
@@ -248,8 +233,7 @@ class NifCodec(OverfittedCodec):
         return (*nif_files.write(network), network)
 
     def draw(self, chunks: list[bytes], height: int, width: int) -> tuple[Tensor, int]:
-        network, crc = nif_files.read(chunks)
-        return network.to(self.device).picture(height, width), crc
+        return nif_model.draw(chunks, height, width, self.device)
 
 
 class CoolChicCodec(OverfittedCodec):
@@ -257,8 +241,6 @@ class CoolChicCodec(OverfittedCodec):
 
     model: ClassVar[type[CoolChicModel]]
     default_loss = "mse"
-    fit_pixels = 2**23
-    numbers_a_pixel = 190
     network_chunks = 2
 
     @property
@@ -284,9 +266,7 @@ class CoolChicCodec(OverfittedCodec):
         return (*coolchic_files.write(network, steps), network)
 
     def draw(self, chunks: list[bytes], height: int, width: int) -> tuple[Tensor, int]:
-        network, latents, crc = coolchic_files.read(chunks, self.model.version, height, width)
-        moved = [grid.to(self.device) for grid in latents]
-        return network.to(self.device).picture(moved), crc
+        return coolchic_model.draw(chunks, self.model.version, height, width, self.device)
 
     @torch.no_grad()
     def portrait(self, data: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
@@ -297,10 +277,11 @@ class CoolChicCodec(OverfittedCodec):
         """
         from compressai_gen_plugins.overfitted.portrait import portrait
 
+        drawn = self.decompress(data, output_type="np", max_pixels=max_pixels)
         header, chunks = unpack(data, max_pixels)
         size = header.height, header.width
         network, latents, _ = coolchic_files.read(chunks, self.model.version, *size)
-        return portrait(self.decompress(data, output_type="np"), network, latents, chunks)
+        return portrait(drawn, network, latents, chunks)
 
 
 class CoolChicV1Codec(CoolChicCodec):

@@ -16,9 +16,10 @@ from compressai_gen.errors import OptionError, UnknownNameError
 from compressai_gen_plugins.overfitted import coolchic_files
 from compressai_gen_plugins.overfitted.chunks import joined, parted
 from compressai_gen_plugins.overfitted.coolchic import CoolChic
-from compressai_gen_plugins.overfitted.coolchic_fitting import Fitted, Progress, fit
+from compressai_gen_plugins.overfitted.coolchic_fitting import Fitted, fit
 from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES
 from compressai_gen_plugins.overfitted.coolchic_versions import GRIDS, V1, V2, Version
+from compressai_gen_plugins.overfitted.fits import Progress, check_drawn, check_metric
 
 MULTIPLIERS = {
     V1.name: {1: 2e-2, 2: 4e-3, 3: 5e-4, 4: 1e-4},
@@ -102,15 +103,15 @@ class CoolChicModel(CompressionModel):
     def decompress(self, strings: list[list[bytes]], shape: tuple[int, int]) -> dict[str, Tensor]:
         """Strings of :meth:`compress` to ``x_hat``, shape (B, 3, H, W) in [0, 1].
 
+        On the model's device and of its type, though drawn in float32.
+
         Raises:
-            CorruptedFileError: if a string cannot have come from :meth:`compress`.
+            BitstreamError: if a string cannot have come from :meth:`compress`.
         """
-        pictures = []
-        for string in strings[0]:
-            chunks = parted(string, 2 + GRIDS)
-            network, latents, _ = coolchic_files.read(chunks, self.version, *shape)
-            pictures.append(network.picture(latents).clamp(0, 1))
-        return {"x_hat": torch.cat(pictures)}
+        like = next(self.parameters())
+        files = [parted(string, 2 + GRIDS) for string in strings[0]]
+        pictures = [draw(chunks, self.version, *shape, like.device)[0] for chunks in files]
+        return {"x_hat": torch.cat(pictures).clamp(0, 1).to(like)}
 
     def forward(self, x: Tensor) -> dict[str, Any]:
         """Raises OptionError: there is no estimate of a rate, only files."""
@@ -136,6 +137,19 @@ class CoolChicV2(CoolChicModel):
     """COOL-CHIC v2; arguments as for :class:`CoolChicModel`."""
 
     version = V2
+
+
+def draw(
+    chunks: list[bytes], version: Version, height: int, width: int, device: torch.device
+) -> tuple[Tensor, int]:
+    """The picture (1, 3, height, width) of a file's chunks, not clamped, and their integers' CRC32.
+
+    Raises:
+        BitstreamError: whatever is wrong with them.
+    """
+    check_drawn(height, width)
+    network, latents, crc = coolchic_files.read(chunks, version, height, width)
+    return network.to(device).picture([grid.to(device) for grid in latents]), crc
 
 
 def multiplier_at(version: Version, quality: float) -> float:
@@ -167,11 +181,16 @@ def factory(
     Args:
         kind: class of the version.
         quality: 1 to 4 or 5.
-        metric: accepted for compatibility; the loss is an argument of its own.
+        metric: "mse", for compatibility; the loss is an argument of its own.
         pretrained: accepted: there is nothing to fetch.
         progress: accepted for compatibility.
         **kwargs: ``preset``, ``loss`` and ``same_lambda`` of `CoolChicModel`.
+
+    Raises:
+        OptionError: for an unknown quality, or another metric.
+        UnknownNameError: for an unknown preset.
     """
+    check_metric(metric)
     return kind(quality, **kwargs)
 
 

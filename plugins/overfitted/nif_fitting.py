@@ -9,7 +9,7 @@ truncates).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from compressai_gen.losses.loading import Loss, load_loss
 from compressai_gen.training.state_file import StateFile
+from compressai_gen_plugins.overfitted.fits import Progress, checked, training
 from compressai_gen_plugins.overfitted.nif import Nif, Sizes, features, grid
 from compressai_gen_plugins.overfitted.nif_schedules import FULL, ROUNDED, Phase, Schedule
 from compressai_gen_plugins.overfitted.stack import Stack, Weights
@@ -32,15 +33,10 @@ DATA_SCALE = 2.0
 PHASES = 2
 """Rows and columns are interleaved so many times: PHASES**2 pictures, a step each."""
 
-
 AT_ONCE = 2**20
 """Pixels of all interleaved pictures that are fitted at once on a GPU: ten of 384x256, which take
 2 GiB with the smallest networks and 8 with the largest.
 """
-
-
-Progress = Callable[[int, str], None]
-"""Iterations done, and where the fit stands."""
 
 
 def fit(
@@ -56,7 +52,7 @@ def fit(
     """Networks whose rounded weights draw the pictures; on a GPU all are fitted at once.
 
     Args:
-        x: shape (B, 3, H, W) in [0, 1], on the device to use.
+        x: shape (B, 3, H, W) in [0, 1], floating point, on the device to use.
         sizes: of the networks.
         schedule: see ``SCHEDULES`` of `nif_schedules`.
         loss: name of a registered one.
@@ -70,16 +66,26 @@ def fit(
     Raises:
         UnknownNameError: no such loss.
         MissingWeightsError: its weights are not on this machine.
-        ImageError: the loss cannot judge pictures this small.
+        ImageError: not such pictures, or too small for the loss to judge.
+        OptionError: a picture that is too large.
         CodecError: of the state: not one, of another fit, or it cannot be written.
     """
     settings = {"codec": "nif", "size": sizes, "preset": schedule, "loss": loss, "seed": seed}
-    with torch.enable_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with training(seed):
+        x = checked(x, "nif", numbers_a_pixel(sizes))
         network = Nif(sizes).to(x.device)
         where = kept(state, x, **settings)
         fitting = Fitting(x, network, schedule, loss_of(loss, x.device), seed, where)
         return fitting.run(progress)
+
+
+def numbers_a_pixel(sizes: Sizes) -> int:
+    """That a fit has in memory: four of every unit, at the quarter of the pixels that is a step's.
+
+    The 250 are measured, the network's inputs among them (512x512, most of the process's memory,
+    any loss): 486 in all for quality 1, 861 for 4, 1322 for 7.
+    """
+    return 250 + sum(sizes.hidden) + sum(sizes.modulator)
 
 
 def loss_of(name: str, device: torch.device) -> Loss:

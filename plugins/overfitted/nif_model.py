@@ -13,8 +13,9 @@ from torch import Tensor
 from compressai_gen.errors import OptionError, UnknownNameError
 from compressai_gen_plugins.overfitted import nif_files
 from compressai_gen_plugins.overfitted.chunks import joined, parted
+from compressai_gen_plugins.overfitted.fits import Progress, check_drawn, check_metric
 from compressai_gen_plugins.overfitted.nif import Nif, sizes_at
-from compressai_gen_plugins.overfitted.nif_fitting import Progress, fit
+from compressai_gen_plugins.overfitted.nif_fitting import fit
 from compressai_gen_plugins.overfitted.nif_schedules import SCHEDULES
 
 DEFAULT_QUALITY = 2
@@ -70,12 +71,15 @@ class NifModel(CompressionModel):
     def decompress(self, strings: list[list[bytes]], shape: tuple[int, int]) -> dict[str, Tensor]:
         """Strings of :meth:`compress` to ``x_hat``, shape (B, 3, H, W) in [0, 1].
 
+        On the model's device and of its type, though drawn in float32.
+
         Raises:
-            CorruptedFileError: if a string cannot have come from :meth:`compress`.
+            BitstreamError: if a string cannot have come from :meth:`compress`.
         """
-        device = next(self.parameters()).device
-        networks = [nif_files.read(parted(string, 2))[0].to(device) for string in strings[0]]
-        return {"x_hat": torch.cat([network.picture(*shape) for network in networks])}
+        like = next(self.parameters())
+        files = [parted(string, 2) for string in strings[0]]
+        pictures = [draw(chunks, *shape, like.device)[0] for chunks in files]
+        return {"x_hat": torch.cat(pictures).to(like)}
 
     def forward(self, x: Tensor) -> dict[str, Any]:
         """Raises OptionError: there is no estimate of a rate, only files."""
@@ -91,6 +95,17 @@ class NifModel(CompressionModel):
         raise OptionError("nif has no checkpoint: every file holds the weights of its own network")
 
 
+def draw(chunks: list[bytes], height: int, width: int, device: torch.device) -> tuple[Tensor, int]:
+    """The picture (1, 3, height, width) of a file's chunks, and their integers' CRC32.
+
+    Raises:
+        BitstreamError: whatever is wrong with them.
+    """
+    check_drawn(height, width)
+    network, crc = nif_files.read(chunks)
+    return network.to(device).picture(height, width), crc
+
+
 def nif(
     quality: float = DEFAULT_QUALITY,
     metric: str = "mse",
@@ -102,9 +117,14 @@ def nif(
 
     Args:
         quality: 1 to 7.
-        metric: accepted for compatibility; the loss is an argument of its own.
+        metric: "mse", for compatibility; the loss is an argument of its own.
         pretrained: accepted: there is nothing to fetch.
         progress: accepted for compatibility.
         **kwargs: ``preset`` and ``loss`` of `NifModel`.
+
+    Raises:
+        OptionError: for an unknown quality, or another metric.
+        UnknownNameError: for an unknown preset.
     """
+    check_metric(metric)
     return NifModel(quality, **kwargs)
