@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import compressai_gen  # noqa: F401  (fills the registries)
-from compressai_gen.errors import ImageError, UnknownNameError
+from compressai_gen.errors import ImageError, MissingWeightsError, UnknownNameError
 from compressai_gen.losses import pictures
 from compressai_gen.losses.loading import load_loss
 
@@ -94,8 +94,31 @@ def test_the_mixtures():
     expected = 0.8 * pictures.l1(y, x) + 0.2 * structure
     torch.testing.assert_close(pictures.l1_ssim(y, x), expected)
     torch.testing.assert_close(pictures.rmse(y, x).square(), pictures.squared(y, x))
-    with pytest.raises(ImageError, match="8x32: a loss with SSIM"):
-        pictures.ssim(x[..., :8], x[..., :8])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (8, 32), (10, 10), (11, 3)])
+def test_structure_of_pictures_smaller_than_its_window(size):
+    generator = torch.Generator().manual_seed(0)
+    x, other = torch.rand(2, 2, 3, *size, generator=generator)
+    torch.testing.assert_close(pictures.ssim(x, x), torch.ones(2))
+    x_hat = other.requires_grad_(True)
+    near = pictures.ssim(0.9 * x + 0.1 * x_hat, x)
+    assert (pictures.ssim(x_hat, x) < near).all()
+    near.sum().backward()
+    assert x_hat.grad.isfinite().all()
+    assert x_hat.grad.abs().amin((1, 2, 3)).gt(0).all()
+
+
+@pytest.mark.parametrize(("name", "least"), [("ms-ssim", 161), ("lpips-squeeze", 32)])
+def test_pictures_too_small_to_judge_are_told(name, least):
+    try:
+        loss = load_loss(name)
+    except MissingWeightsError as error:
+        pytest.skip(str(error))
+    x = torch.rand(1, 3, least, least)
+    assert float(loss(x, x).detach()) == pytest.approx(0, abs=1e-5)
+    with pytest.raises(ImageError, match=f"{least}x{least - 1}: {name} needs .* {least} pixels"):
+        loss(x[..., :-1, :], x[..., :-1, :])
 
 
 def test_compressais_registry_has_them():

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from compressai_gen.losses.sizes import check_side
 from compressai_gen.metrics.lpips import lpips_network
 
 
@@ -19,6 +20,7 @@ class _Lpips(nn.Module):
 
     Raises:
         MissingWeightsError: the trunk is not on this machine.
+        ImageError: called with images of less than 32 pixels a side.
     """
 
     net: ClassVar[str]
@@ -28,6 +30,7 @@ class _Lpips(nn.Module):
         self.network = lpips_network(self.net, weights)
 
     def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        check_side(x, 32, f"lpips-{self.net}")
         with torch.autocast(x.device.type, enabled=False):
             distance: Tensor = self.network(x_hat.float() * 2 - 1, x.float() * 2 - 1)
         return distance.flatten()

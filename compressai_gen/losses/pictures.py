@@ -19,8 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from compressai_gen.errors import ImageError
-
 WINDOW = 11
 """Side of SSIM's Gaussian window, pixels."""
 
@@ -65,42 +63,37 @@ def log_cosh(x_hat: Tensor, x: Tensor, data_scale: float = 1.0) -> Tensor:
 def lc_ssim(
     x_hat: Tensor, x: Tensor, data_scale: float = 1.0, alpha: float = LC_SSIM_ALPHA
 ) -> Tensor:
-    """``LogCosh + alpha (1 - SSIM)``, equation 8.
-
-    Raises:
-        ImageError: for pictures smaller than SSIM's window.
-    """
+    """``LogCosh + alpha (1 - SSIM)``, equation 8."""
     return log_cosh(x_hat, x, data_scale) + alpha * (1 - ssim(x_hat, x))
 
 
 def l1_ssim(
     x_hat: Tensor, x: Tensor, data_scale: float = 1.0, alpha: float = L1_SSIM_ALPHA
 ) -> Tensor:
-    """``(1 - alpha) L1 + alpha (1 - SSIM)``, equation 9.
-
-    Raises:
-        ImageError: for pictures smaller than SSIM's window.
-    """
+    """``(1 - alpha) L1 + alpha (1 - SSIM)``, equation 9."""
     return (1 - alpha) * l1(x_hat, x, data_scale) + alpha * (1 - ssim(x_hat, x))
 
 
 def ssim(x_hat: Tensor, x: Tensor) -> Tensor:
-    """Structural similarity, 1 for equal pictures, mean over the channels.
-
-    Raises:
-        ImageError: for pictures smaller than its window.
-    """
+    """Structural similarity, 1 for equal pictures, mean over the channels, of any size."""
     from pytorch_msssim import ssim as similarity
 
-    height, width = x.shape[-2:]
-    if min(height, width) < WINDOW:
-        raise ImageError(
-            f"{width}x{height}: a loss with SSIM needs pictures of {WINDOW}x{WINDOW} pixels at "
-            "least; take l1, mse or log-cosh"
-        )
+    x_hat, x = at_least_a_window(x_hat), at_least_a_window(x)
     with torch.autocast(x.device.type, enabled=False):
         value: Tensor = similarity(x_hat.float(), x.float(), data_range=1.0, size_average=False)
     return value
+
+
+def at_least_a_window(x: Tensor) -> Tensor:
+    """Pictures smaller than SSIM's window with their edges repeated all around.
+
+    The window weighs what it covers and must be full: of less the package leaves its blur out, and
+    every local variance is zero. Repeated edges bring in no structure of their own; both pictures
+    get them, so that equal ones stay equal, and of one pixel the similarity of its light is left.
+    """
+    rows, columns = (max(0, WINDOW - side) for side in x.shape[-2:])
+    around = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+    return F.pad(x, around, mode="replicate") if any(around) else x
 
 
 def mean(values: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from compressai_gen.losses.sizes import check_side
+
 Distortion = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -19,9 +21,15 @@ def mse(x_hat: Tensor, x: Tensor) -> Tensor:
 
 
 def ms_ssim(x_hat: Tensor, x: Tensor) -> Tensor:
-    """``1 - MS-SSIM``, shape (B,), of images (B, 3, H, W) in [0, 1] larger than 160 pixels."""
+    """``1 - MS-SSIM``, shape (B,), of images (B, 3, H, W) in [0, 1].
+
+    Raises:
+        ImageError: for images of less than 161 pixels a side: the coarsest of five scales must
+            hold a window.
+    """
     from pytorch_msssim import ms_ssim as similarity
 
+    check_side(x, 161, "ms-ssim")
     return 1 - similarity(x_hat, x, data_range=1.0, size_average=False)
 
 

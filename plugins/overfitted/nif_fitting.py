@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compressai_gen.errors import ImageError
 from compressai_gen.losses.loading import Loss, load_loss
 from compressai_gen.training.state_file import StateFile
 from compressai_gen_plugins.overfitted.fits import Progress, checked, training
@@ -76,6 +77,7 @@ def fit(
         network = Nif(sizes).to(x.device)
         where = kept(state, x, **settings)
         fitting = Fitting(x, network, schedule, loss_of(loss, x.device), seed, where)
+        fitting.try_loss(*x.shape[2:])
         return fitting.run(progress)
 
 
@@ -151,6 +153,21 @@ class Fitting:
         self.best = self.stack.copied()
         self.done = 0
         self.resume()
+
+    @torch.no_grad()
+    def try_loss(self, height: int, width: int) -> None:
+        """Judge the smallest interleaved picture of one of this size.
+
+        Raises:
+            ImageError: the loss cannot.
+        """
+        part = self.pieces[-1][0][:1]
+        try:
+            self.cost.judge[0](part, part)
+        except ImageError as error:
+            raise ImageError(
+                f"{width}x{height}: nif judges every second row and column by itself; {error}"
+            ) from error
 
     def run(self, progress: Progress | None = None) -> list[Nif]:
         """All cycles that are not done yet."""
