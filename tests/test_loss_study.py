@@ -128,6 +128,7 @@ def test_bd_rates_are_against_the_first_loss_and_the_codec_before():
         (("--codecs", "jpeg"), "--codecs jpeg: give some of nif, cool-chic-v1, cool-chic-v2"),
         (("--codecs", ""), "give at least one"),
         (("--losses", "mse,l3"), "l3"),
+        (("--losses", "mse,lpips-vgg", "--weights", "photos"), "name its folder by COMPRESSAI_GEN"),
         (("--baselines", "gif"), "unknown baseline 'gif'"),
         (("--quality", "nif"), "--quality nif: give it as in cool-chic-v2=1,2.5,4"),
         (("--quality", "nif=a"), "--quality nif=a"),

@@ -42,5 +42,6 @@ def find_weights(what: str, names: Sequence[str], given: Path | None = None) -> 
                     return path
     raise MissingWeightsError(
         f"{what}: no {' or '.join(names)} in {', '.join(map(str, searched))}; "
-        f"put the file in one of these folders, or name its folder by --weights or {VARIABLE}"
+        f"put the file in one of these folders, or name its folder by {VARIABLE} (a metric's also "
+        "by --weights)"
     )

@@ -83,16 +83,20 @@ def make_plans(args: argparse.Namespace) -> dict[tuple[str, str], Plan]:
     """What to measure by (codec, loss); a baseline has no loss.
 
     Raises:
-        CodecError: an unknown codec, loss, baseline or preset, or a quality that there is not.
+        CodecError: an unknown codec, loss, baseline or preset, a quality that there is not, or a
+            loss without its weights.
     """
     from compressai_gen.evaluation.codecs import CodecSpec, Variant
     from compressai_gen.evaluation.protocol import Dataset
     from compressai_gen.evaluation.run import Plan, make_sweeps
+    from compressai_gen.losses.loading import load_loss
     from compressai_gen.plugins import registry
 
     models, codecs, losses = registry("zoo_models"), _names(args.codecs), _names(args.losses)
     if not codecs or not losses:
         raise OptionError("--codecs and --losses: give at least one of each")
+    for loss in losses:
+        load_loss(loss)  # as a fit does
     qualities = {**QUALITIES, **parse_qualities(args.quality)}
     dataset = Dataset.collect(args.pictures, limit=args.limit)
     plans = {}
@@ -103,7 +107,6 @@ def make_plans(args: argparse.Namespace) -> dict[tuple[str, str], Plan]:
         for quality in qualities[codec]:
             models.load(codec)(quality, preset=args.preset)  # refuses what there is not
         for loss in losses:
-            registry("losses").entry(loss)
             encoding = [("loss", loss), ("preset", args.preset)]
             if args.same_lambda and codec != "nif":
                 encoding.append(("same_lambda", "true"))
