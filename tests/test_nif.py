@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from quick_fits import psnr, small_photo, tensor_of
 
-from compressai_gen_plugins.overfitted import stack, weights
+from compressai_gen_plugins.overfitted import nif_fitting, stack, weights
 from compressai_gen_plugins.overfitted.codec import NifCodec
 from compressai_gen_plugins.overfitted.nif import (
     QUALITIES,
@@ -23,7 +24,7 @@ from compressai_gen_plugins.overfitted.nif import (
 )
 from compressai_gen_plugins.overfitted.nif_fitting import Fitting, loss_of, pieces, shake
 from compressai_gen_plugins.overfitted.nif_fitting import fit as fit_all
-from compressai_gen_plugins.overfitted.nif_schedules import FULL, SCHEDULES, Schedule
+from compressai_gen_plugins.overfitted.nif_schedules import FULL, ROUNDED, SCHEDULES, Schedule
 
 SMALL = Sizes((16, 8), (8,))
 QUICK = Schedule(2, 8, 1, 4)
@@ -177,15 +178,44 @@ def test_a_killed_fit_goes_on(photo, tmp_path):
     assert torch.load(state, weights_only=True)["done"] == QUICK.total
 
 
+@torch.no_grad()
+def l1_of(network, x):
+    """Of the whole picture (3, H, W), at NIF's scale."""
+    colours = network(*features(grid(*x.shape[1:])))
+    return float(2 * ((colours.T.reshape(x.shape) + 1) / 2 - x).abs().mean())
+
+
+def fitting_of(x, schedule):
+    torch.manual_seed(0)
+    return Fitting(x[None], Nif(SMALL), schedule, loss_of("l1", x.device))
+
+
 def test_the_best_state_is_that_of_the_trained_loss(photo):
-    x = tensor_of(photo)
-    network = Nif(SMALL)
-    fitting = Fitting(x[None], network, Schedule(1, 30, 0, 0), loss_of("l1", x.device))
-    seen, told, iterate = [], [], fitting.iterate
-    fitting.iterate = lambda *a: seen.append(iterate(*a)) or seen[-1]
-    fitting.run(lambda done, standing: told.append(standing))
-    assert fitting.best_loss == min(loss for loss, _ in seen)
+    """Of one set of rounded weights over the whole picture, the first and the last among them."""
+    x, told, seen = tensor_of(photo), [], []
+    fitting = fitting_of(x, Schedule(1, 30, 2, 10))
+    keep = fitting.keep
+    fitting.keep = lambda *a: seen.append(keep(*a)) or seen[-1]
+    (network,) = fitting.run(lambda done, standing: told.append(standing))
+    assert len(seen) == 30 + 1 + 2 * 10
+    assert fitting.best_loss == min(loss for loss, _ in seen[30:])
+    assert float(fitting.best_loss) == pytest.approx(l1_of(network, x), rel=1e-5)
     assert told[-1] == f"about {fitting.rate:.2f} bpp, {-10 * float(seen[-1][1].log10()):.2f} dB"
+
+
+@pytest.mark.parametrize("harm", [False, True])
+def test_rounded_training_ends_with_its_best_state(photo, harm, monkeypatch):
+    """A step that helps is kept although nothing follows it; one that harms is not."""
+    x = tensor_of(photo)
+    fitting = fitting_of(x, Schedule(1, 30, 1, 1))
+    monkeypatch.setattr(nif_fitting, "ROUNDED", replace(ROUNDED, floor=0.1 if harm else 1e-4))
+    at_first = []
+    look = fitting.look
+    fitting.look = lambda: at_first.append(l1_of(fitting.network(0), x)) or look()
+    (network,) = fitting.run()
+    before, after = at_first
+    assert (after > before) == harm
+    assert l1_of(network, x) == pytest.approx(min(before, after), rel=1e-5)
 
 
 def test_between_published_sizes():

@@ -3,13 +3,13 @@
 As published: cycles of full-precision training, each with a falling learning rate and from the best
 state of the one before, its weights shaken; then cycles with weights as they will be in the file. A
 picture is four interleaved ones, each a step. Ours: the best state is the one with the lowest
-*trained* loss (the public code takes PSNR whatever it trains), and levels are rounded (it
-truncates).
+*trained* loss (the public code takes PSNR whatever it trains), of rounded weights over the whole
+picture as soon as they are rounded, and levels are rounded (it truncates).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -195,6 +195,7 @@ class Fitting:
         is_rounded = phase is ROUNDED
         if is_rounded and cycle == 0:
             self.best_loss.fill_(float("inf"))  # what counts from now on is the rounded network
+            self.look()
         shares = self.schedule.rounded_cycles if is_rounded else self.schedule.cycles
         if cycle:
             self.shake(cycle / shares, is_rounded)
@@ -211,19 +212,39 @@ class Fitting:
         self.save()
 
     def iterate(self, optimizer: torch.optim.Optimizer, is_rounded: bool) -> Tensor:
-        """A step for every interleaved picture; losses and square errors (2, B) before them."""
-        before, total = self.stack.copied(), self.best_loss.new_zeros(2, len(self.stack))
+        """A step for every interleaved picture; losses and square errors (2, B).
+
+        Of rounded networks these are of the state after all steps, which costs a quarter of the
+        time. Otherwise every step's own are summed, which costs nothing, and taken for those of the
+        state before them: all that hangs on it is where the next cycle starts.
+        """
+        before, values = self.stack.copied(), []
         for piece in self.pieces:
-            at = {k: each_rounded(v) for k, v in self.stack.weights.items()} if is_rounded else None
-            values = self.stack.differentiate(piece, at=at)  # rounding passes gradients through
+            at = self.rounded() if is_rounded else None
+            values.append(self.stack.differentiate(piece, at))  # rounding passes gradients through
             optimizer.step()
-            total += torch.stack(values) * piece[0][0].numel()
-        means = total / sum(target[0].numel() for target, *_ in self.pieces)
+        return self.look() if is_rounded else self.keep(before, values)
+
+    def look(self) -> Tensor:
+        """Judge all networks as in a file, and keep what is the best so far."""
+        at = self.rounded()
+        values = [self.stack.evaluate(piece, at) for piece in self.pieces]
+        return self.keep(self.stack.weights, values)
+
+    def keep(self, weights: Weights, values: Sequence[tuple[Tensor, ...]]) -> Tensor:
+        """Keep weights that are the best so far; means over what every piece says of them."""
+        sizes = [target[0].numel() for target, *_ in self.pieces]
+        total = sum(size * torch.stack(each) for size, each in zip(sizes, values, strict=True))
+        means: Tensor = total / sum(sizes)
         better = means[0] < self.best_loss
         self.best_loss = torch.where(better, means[0], self.best_loss)
-        for name, value in before.items():
-            self.best[name][better] = value[better]
+        for name, value in weights.items():
+            self.best[name][better] = value.detach()[better]
         return means
+
+    def rounded(self) -> Weights:
+        """All weights as in a file."""
+        return {name: each_rounded(value) for name, value in self.stack.weights.items()}
 
     def shake(self, progress: float, is_rounded: bool) -> None:
         """Shake every network, by its own generator."""
