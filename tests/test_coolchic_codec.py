@@ -62,34 +62,6 @@ def test_a_fit_is_a_file_that_draws_the_picture(version, photo):
     assert torch.equal(again.log2_gains, network.log2_gains)  # reproducible
 
 
-def test_a_killed_fit_goes_on(photo, tmp_path):
-    x, state, seen = tensor_of(photo), tmp_path / "state", []
-
-    def stop(done, standing):
-        if done >= 110:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fit(x, V1, 1e-3, QUICK, state=state, progress=stop)
-    network, steps = fit(x, V1, 1e-3, QUICK, state=state, progress=lambda d, s: seen.append(d))
-    assert seen[0] == 90  # after warm-up and first stage
-    assert seen[-1] == 120
-    assert coolchic_files.write(network, steps)[1]
-
-
-def test_a_state_serves_the_same_fit_alone(photo, tmp_path):
-    x, state = tensor_of(photo), tmp_path / "state"
-    fit(x, V1, 1e-3, QUICK, state=state)
-    for other, options, named in (
-        (x.flip(2), {}, "picture"),
-        (x, {"loss": "l1", "seed": 1}, "loss and seed"),
-    ):
-        with pytest.raises(OptionError, match=f"is the state of another {named}: give"):
-            fit(other, V1, 1e-3, QUICK, state=state, **options)
-    with pytest.raises(OptionError, match="another codec: give"):
-        fit(x, V2, 1e-3, QUICK, state=state)
-
-
 def test_another_rate_of_the_same_picture_starts_from_the_first(photo):
     x, seen = tensor_of(photo), []
     first, _ = fit(x, V1, 1e-3, QUICK)
@@ -102,16 +74,6 @@ def test_another_rate_of_the_same_picture_starts_from_the_first(photo):
     assert multiplier_at(V2, 1) == pytest.approx(2e-2)
     assert multiplier_at(V2, 4.5) == pytest.approx(2e-4)
     assert multiplier_at(V2, 5) == pytest.approx(1e-4)
-
-
-def test_a_finished_fit_leaves_no_state_to_another_picture(photo, monkeypatch, tmp_path):
-    monkeypatch.setitem(SCHEDULES, "draft", QUICK)
-    codec, state = CoolChicV2Codec(), tmp_path / "state"
-    options = {"preset": "draft", "state": str(state)}
-    turned = codec.encoder(photo.rotate(180), **options)(3)
-    assert not state.exists()
-    assert codec.encoder(photo, **options)(3) == codec.compress(photo, quality=3, preset="draft")
-    assert turned != codec.compress(photo, quality=3, preset="draft")
 
 
 def test_a_rate_and_a_quality_are_reached(photo, monkeypatch):

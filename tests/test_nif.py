@@ -165,16 +165,17 @@ def test_pictures_side_by_side_are_pictures_one_by_one(loss, monkeypatch):
 
 
 def test_a_killed_fit_goes_on(photo, tmp_path):
-    x, state, seen = tensor_of(photo), tmp_path / "state", []
+    x, seen = tensor_of(photo), []
 
     def stop(done, value):
         if done == 14:  # in the second cycle
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(x, SMALL, QUICK, state=state, loss="mse", progress=stop)
-    fit(x, SMALL, QUICK, state=state, loss="mse", progress=lambda done, value: seen.append(done))
+        fit(x, SMALL, QUICK, state=tmp_path, loss="mse", progress=stop)
+    fit(x, SMALL, QUICK, state=tmp_path, loss="mse", progress=lambda done, value: seen.append(done))
     assert seen == list(range(9, QUICK.total + 1))
+    (state,) = tmp_path.iterdir()
     assert torch.load(state, weights_only=True)["done"] == QUICK.total
 
 

@@ -81,8 +81,8 @@ class OverfittedCodec:
             quality: from 1; see the zoo model.
             preset: draft, fast, medium or slow.
             loss: name of a registered loss.
-            state: a file to keep the state in; an interrupted fit goes on from it, a finished one
-                removes it.
+            state: a folder to keep states in: an interrupted fit goes on from its own, a finished
+                one is read from it. They stay until somebody removes them.
             **arguments: further ones of the codec's zoo model: COOL-CHIC's ``same_lambda``.
 
         Raises:
@@ -106,25 +106,22 @@ class OverfittedCodec:
         A fit of COOL-CHIC goes on from the nearest one at a higher quality, if there is one:
         latents that die out do so quickly, those that have died come back slowly.
 
-        Arguments and errors are those of `compress`; ``state`` serves the first quality only.
+        Arguments and errors are those of `compress`.
         """
         x = to_tensor(image)[0].to(self.device)
-        chosen, places = loss or self.default_loss, [None if state is None else Path(state)]
+        chosen, folder = loss or self.default_loss, None if state is None else Path(state)
         before: dict[float, Any] = {}
 
         def compress_at(quality: float | None = None) -> bytes:
             quality = DEFAULT_QUALITY if quality is None else quality
-            place = places.pop() if places else None
             with tqdm(desc=self.name, unit="iteration", disable=None, leave=False) as bar:
 
                 def told(done: int, standing: str) -> None:
                     bar.update(done - bar.n)
                     bar.set_postfix_str(standing)
 
-                found = self.fit(x, quality, preset, chosen, place, told, before, **arguments)
+                found = self.fit(x, quality, preset, chosen, folder, told, before, **arguments)
                 chunks, crc, before[quality] = found
-            if place is not None:
-                place.unlink(missing_ok=True)  # or another picture would go on from it
             header = Header(
                 codec_fingerprint(self.name),
                 NO_SYNTHESIS,
@@ -181,7 +178,8 @@ class OverfittedCodec:
 
         Args:
             x: shape (3, H, W) in [0, 1].
-            quality, preset, loss, state: as for :meth:`compress`.
+            quality, preset, loss: as for :meth:`compress`.
+            state: its folder.
             told: called with the iterations done and where the fit stands.
             before: networks of the same picture by quality.
             **arguments: as for :meth:`compress`.

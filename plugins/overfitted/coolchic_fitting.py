@@ -25,7 +25,7 @@ from compressai_gen_plugins.overfitted.coolchic_versions import Version
 from compressai_gen_plugins.overfitted.coolchic_weights import Steps, choose_steps, kinds, rounded
 from compressai_gen_plugins.overfitted.fits import Progress, checked, training
 from compressai_gen_plugins.overfitted.stack import Stack, Weights, clip, rows_at_once
-from compressai_gen_plugins.overfitted.states import kept
+from compressai_gen_plugins.overfitted.states import checksum, kept
 
 CHECK = 50
 """Iterations between looks at the loss with rounded latents."""
@@ -79,7 +79,7 @@ def fit(
         same_lambda: leave lambda alone, whatever the loss; otherwise rates are about those of mse.
         seed: of initial weights and noise.
         start: a network of the same picture at another rate, which goes on by a shorter schedule.
-        state: a file that the state is kept in, from which an interrupted fit goes on.
+        state: a folder that the state is kept in, from which an interrupted fit goes on.
         progress: called now and then.
 
     Raises:
@@ -87,12 +87,13 @@ def fit(
         MissingWeightsError: its weights are not on this machine.
         ImageError: not such pictures, or too small for the loss to judge.
         OptionError: a picture that is too large.
-        CodecError: of the state: not one, of another fit, or it cannot be written.
+        CodecError: of the state: it is damaged, or cannot be written.
     """
     multipliers = [multiplier] * len(x) if isinstance(multiplier, int | float) else multiplier
     chosen = schedule if start is None else schedule.continued()
     settings = {"codec": version.name, "quality": list(multipliers), "preset": chosen}
     settings |= {"loss": loss, "same_lambda": same_lambda, "seed": seed}
+    settings["start"] = 0 if start is None else checksum(start.state_dict().values())
     with training(seed):
         x = checked(x, version.name, NUMBERS_A_PIXEL)
         where = kept(state, x, **settings)

@@ -58,7 +58,7 @@ def fit(
         schedule: see ``SCHEDULES`` of `nif_schedules`.
         loss: name of a registered one.
         seed: of initial weights and shakes, the same for every picture.
-        state: a file that the state is kept in, from which an interrupted fit goes on.
+        state: a folder that the state is kept in, from which an interrupted fit goes on.
         progress: called after every iteration.
 
     Returns:
@@ -69,7 +69,7 @@ def fit(
         MissingWeightsError: its weights are not on this machine.
         ImageError: not such pictures, or too small for the loss to judge.
         OptionError: a picture that is too large.
-        CodecError: of the state: not one, of another fit, or it cannot be written.
+        CodecError: of the state: it is damaged, or cannot be written.
     """
     settings = {"codec": "nif", "size": sizes, "preset": schedule, "loss": loss, "seed": seed}
     with training(seed):

@@ -1,0 +1,113 @@
+"""The states of overfitted codecs' fits: killed commands go on, and nobody takes another's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cgen_command import assert_one_line
+from cgen_command import cgen as cgen
+from cgen_command import checkpoints as checkpoints
+from cgen_command import work as work
+from quick_fits import fit, small_photo, tensor_of
+
+from compressai_gen_plugins.overfitted import coolchic_files
+from compressai_gen_plugins.overfitted.coolchic_fitting import Fitting
+from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES, Schedule, Stage
+from compressai_gen_plugins.overfitted.coolchic_versions import V1, V2
+
+SHORT = Schedule(
+    ((1, 4),),
+    (
+        Stage(12, 1),
+        Stage(4, 1 / 10, rounded=True),
+        Stage(2, 1 / 5, "latents", rounded=True, fixed=True),
+    ),
+)
+COMMAND = ("--codec", "cool-chic-v1", "--preset", "draft")
+
+
+@pytest.fixture(scope="module")
+def x():
+    return tensor_of(small_photo().resize((20, 16)))
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Quick fits; a list of their steps so far, and after which one somebody presses Ctrl-C."""
+    monkeypatch.setitem(SCHEDULES, "draft", SHORT)
+    counted = {"done": 0, "last": None}
+    step = Fitting.step
+
+    def counting(self, *arguments):
+        if counted["done"] == counted["last"]:
+            raise KeyboardInterrupt
+        counted["done"] += 1
+        step(self, *arguments)
+
+    monkeypatch.setattr(Fitting, "step", counting)
+    return counted
+
+
+def test_a_killed_fit_goes_on(x, tmp_path):
+    seen = []
+
+    def stop(done, standing):
+        if done >= 18:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(x, V1, 1e-3, SHORT, state=tmp_path, progress=stop)
+    found = fit(x, V1, 1e-3, SHORT, state=tmp_path, progress=lambda d, s: seen.append(d))
+    assert seen[0] == 16  # after warm-up and first stage
+    assert seen[-1] == 22
+    assert coolchic_files.write(*found) == coolchic_files.write(*fit(x, V1, 1e-3, SHORT))
+
+
+def test_a_finished_fit_is_read_by_the_same_alone(x, tmp_path, steps):
+    def steps_of(x, version=V1, **options):
+        before = steps["done"]
+        found = fit(x, version, 1e-3, SHORT, state=tmp_path, **options)
+        return found, steps["done"] - before
+
+    (first, whole), (again, none) = steps_of(x), steps_of(x)
+    assert (whole, none) == (22, 0)
+    assert coolchic_files.write(*first) == coolchic_files.write(*again)
+    reshaped = x.reshape(3, 20, 16)  # the same bytes
+    for other, options in (
+        (x.flip(2), {}), (reshaped, {}), (x, {"loss": "l1"}), (x, {"seed": 1}),
+        (x, {"version": V2}), (x, {"start": first[0]}),
+    ):  # fmt: skip
+        assert steps_of(other, **options)[1] > 0
+    with torch.no_grad():
+        first[0].grids[0] += 1
+    assert steps_of(x, start=first[0])[1] > 0
+    assert len(list(tmp_path.iterdir())) == 8
+
+
+@pytest.mark.parametrize(
+    ("command", "killed", "finished"),
+    [
+        (("a.png", "b.png", "--quality", 3), 22 + 18, 22 + 16),
+        (("a.png", "--bpp", 7.3), 2 * 22 + 2, 2 * 22),
+    ],
+    ids=["pictures", "search"],
+)
+def test_a_killed_command_goes_on(command, killed, finished, cgen, work, steps):
+    """In its second picture, or in the third fit of a search; what is finished is read."""
+    small_photo().resize((20, 16)).save("a.png")
+    small_photo().resize((20, 16)).rotate(180).save("b.png")
+    command = ("compress", *command, *COMMAND)
+    assert cgen(*command, "-o", "whole/")[0] == 0
+    whole, steps["done"], steps["last"] = steps["done"], 0, killed
+    assert cgen(*command, "-o", "out/", "--state", "states")[0] != 0
+    steps["done"], steps["last"] = 0, None
+    assert cgen(*command, "-o", "out/", "--state", "states")[0] == 0
+    assert steps["done"] == whole - finished
+    for path in (work / "whole").iterdir():
+        assert (work / "out" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_folder_that_cannot_be_made_is_told(cgen, work):
+    message = "cannot make the folder photo.png for states (File exists): give another one"
+    command = ("compress", "photo.png", "a.cgen", *COMMAND, "--state", "photo.png")
+    assert_one_line(cgen(*command), message)
