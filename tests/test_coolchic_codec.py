@@ -20,7 +20,6 @@ from test_fuzz import damaged
 import compressai_gen  # noqa: F401  (fills the zoo)
 from compressai_gen import codec_for
 from compressai_gen.bitstream import Header, codec_fingerprint, pack, unpack
-from compressai_gen.codec.rate_control import reach_bpp
 from compressai_gen.errors import BitstreamError, OptionError
 from compressai_gen_plugins.overfitted import coolchic_files
 from compressai_gen_plugins.overfitted.codec import CoolChicV2Codec
@@ -76,15 +75,26 @@ def test_another_rate_of_the_same_picture_starts_from_the_first(photo):
     assert multiplier_at(V2, 5) == pytest.approx(1e-4)
 
 
-def test_a_rate_and_a_quality_are_reached(photo, monkeypatch):
+@pytest.mark.parametrize(("target", "wanted", "slack"), [("--bpp", 4, -0.2), ("--psnr", 26, 0.5)])
+def test_a_rate_and_a_quality_are_reached(target, wanted, slack, photo, cgen, work, monkeypatch):
+    """Nearly, too: neither end of the range is as near."""
     monkeypatch.setitem(SCHEDULES, "draft", QUICK)
-    codec, pixels = CoolChicV2Codec(), 30 * 40
-    compress = codec.encoder(photo, preset="draft")
-    low, high = (8 * len(compress(quality)) / pixels for quality in codec.quality_range)
-    assert low < high
-    reached = reach_bpp(codec.encoder(photo, preset="draft"), codec.quality_range, pixels, 0.5 * (
-        low + high))  # fmt: skip
-    assert reached.bpp <= 0.5 * (low + high)
+    photo.save("a.png")
+    command = ("compress", "a.png", "--codec", "cool-chic-v1", "--preset", "draft", "--force")
+
+    def reached(option, value):
+        status, _, err = cgen(*command, option, value)
+        assert status == 0, err
+        data = (work / "a.cgen").read_bytes()
+        drawn = codec_for(data).decompress(data, output_type="np")
+        own = psnr(tensor_of(drawn), tensor_of(photo))
+        return {"--bpp": 8 * len(data) / (30 * 40), "--psnr": own}[target]
+
+    low, high = (reached("--quality", quality) for quality in (1, 4))
+    nearest, farthest = sorted([wanted, wanted + slack])
+    assert low < nearest
+    assert farthest < high
+    assert nearest <= reached(target, wanted) <= farthest
 
 
 def test_published_schedules():
