@@ -91,7 +91,9 @@ def register_enhancers(register: RegisterEnhancer) -> None:
 
 @hookspec
 def register_losses(register: Register) -> None:
-    """Training losses, chosen by name in a recipe or by ``cgen train --loss``."""
+    """Losses, chosen by name: in a recipe and by its option of `cgen train` (``--metric`` of the
+    variable-rate models, ``--loss`` of others), and by ``--loss`` of overfitted codecs.
+    """
 
 
 @hookspec

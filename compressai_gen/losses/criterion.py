@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compressai_gen.losses.loading import load_loss
@@ -14,11 +15,13 @@ from compressai_gen.losses.rate_distortion import bits_per_pixel
 class PictureRateDistortionLoss(nn.Module):
     """``R + lmbda * D`` for any registered D, in CompressAI's registry of criterions.
 
-    ``CRITERIONS["PictureRateDistortionLoss"](lmbda=0.01, loss="lc-ssim")`` takes the place of its
+    ``CRITERIONS["PictureRateDistortionLoss"](lmbda=5, loss="lc-ssim")`` takes the place of its
     ``RateDistortionLoss``.
 
     Args:
-        lmbda: weight of the distortion.
+        lmbda: weight of the distortion, on the scale of its loss: mse is that of 8-bit images, as
+            in ``RateDistortionLoss``; the others are of images in [0, 1], where the square of
+            an error is 255**2 times smaller. A lambda of mse is none for them.
         loss: name of a registered loss.
 
     Raises:
@@ -34,16 +37,19 @@ class PictureRateDistortionLoss(nn.Module):
     def forward(
         self, output: Mapping[str, Tensor | Mapping[str, Tensor]], target: Tensor
     ) -> dict[str, Tensor]:
-        """``bpp_loss``, ``distortion_loss`` and ``loss``, scalars.
+        """``bpp_loss``, ``distortion_loss`` and ``loss``, scalars; and ``mse_loss``, the mean
+        square error over [0, 1] that CompressAI's training script prints whatever it trains.
 
         Args:
             output: ``x_hat`` and ``likelihoods`` of a model's forward pass.
             target: images (B, 3, H, W) in [0, 1].
         """
         rate = bits_per_pixel(output["likelihoods"], target).mean()  # type: ignore[arg-type]
-        distortion = self.distortion(output["x_hat"], target).mean()
+        x_hat: Tensor = output["x_hat"]  # type: ignore[assignment]
+        distortion = self.distortion(x_hat, target).mean()
         return {
             "bpp_loss": rate,
+            "mse_loss": F.mse_loss(x_hat.detach(), target),
             "distortion_loss": distortion,
             "loss": rate + self.lmbda * distortion,
         }
