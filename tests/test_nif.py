@@ -22,7 +22,8 @@ from compressai_gen_plugins.overfitted.nif import (
     sizes_at,
     weight_count,
 )
-from compressai_gen_plugins.overfitted.nif_fitting import Fitting, loss_of, pieces, shake
+from compressai_gen_plugins.overfitted.nif_cost import loss_of
+from compressai_gen_plugins.overfitted.nif_fitting import Fitting, pieces, shake
 from compressai_gen_plugins.overfitted.nif_fitting import fit as fit_all
 from compressai_gen_plugins.overfitted.nif_schedules import FULL, ROUNDED, SCHEDULES, Schedule
 

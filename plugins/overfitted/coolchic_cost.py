@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -85,6 +86,17 @@ class Cost(nn.Module):
         """Parameters that a stage trains."""
         own = [name for name, _ in self.network.named_parameters()]
         return [PREFIX + name for name in own if name.split(".")[0] in PARTS[part]]
+
+
+def noise_of(
+    generators: Sequence[torch.Generator], count: int, sizes: Sequence[tuple[int, int]]
+) -> list[Tensor]:
+    """Uniform noise for grids of these sizes, each (N, 1, 1, h, w): a count from each generator."""
+    areas = [height * width for height, width in sizes]
+    shape = count, sum(areas)
+    rows = [torch.rand(shape, generator=g, device=g.device) - 0.5 for g in generators]
+    grids = torch.cat(rows).split(areas, 1)
+    return [grid.view(-1, 1, 1, *size) for grid, size in zip(grids, sizes, strict=True)]
 
 
 def loss_of(name: str, device: torch.device) -> Loss:

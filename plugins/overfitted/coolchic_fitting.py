@@ -18,7 +18,7 @@ from torch import Tensor
 from compressai_gen.losses.loading import Loss
 from compressai_gen.training.state_file import StateFile
 from compressai_gen_plugins.overfitted.coolchic import CoolChic, grid_sizes
-from compressai_gen_plugins.overfitted.coolchic_cost import PREFIX, Cost, loss_of
+from compressai_gen_plugins.overfitted.coolchic_cost import PREFIX, Cost, loss_of, noise_of
 from compressai_gen_plugins.overfitted.coolchic_schedules import Schedule, Stage
 from compressai_gen_plugins.overfitted.coolchic_start import exchange_rate, lifted
 from compressai_gen_plugins.overfitted.coolchic_versions import Version
@@ -250,12 +250,7 @@ class Fitting:
 
     def drawn(self) -> list[Tensor]:
         """Uniform noise for every grid, a picture's from its own generator."""
-        sizes = grid_sizes(*self.x.shape[2:])
-        counts = [height * width for height, width in sizes]
-        shape = self.candidates, sum(counts)
-        rows = [torch.rand(shape, generator=g, device=g.device) - 0.5 for g in self.noise]
-        grids = torch.cat(rows).split(counts, 1)
-        return [grid.view(-1, 1, 1, *size) for grid, size in zip(grids, sizes, strict=True)]
+        return noise_of(self.noise, self.candidates, grid_sizes(*self.x.shape[2:]))
 
     def check(self) -> Tensor:
         """The cost of every network with rounded latents and a picture in range."""

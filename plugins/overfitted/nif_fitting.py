@@ -10,26 +10,21 @@ picture as soon as they are rounded, and levels are rounded (it truncates).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
-from inspect import signature
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from compressai_gen.errors import ImageError
-from compressai_gen.losses.loading import Loss, load_loss
+from compressai_gen.losses.loading import Loss
 from compressai_gen.training.state_file import StateFile
 from compressai_gen_plugins.overfitted.fits import Progress, checked, training
 from compressai_gen_plugins.overfitted.nif import Nif, Sizes, features, grid
+from compressai_gen_plugins.overfitted.nif_cost import Cost, loss_of
 from compressai_gen_plugins.overfitted.nif_schedules import FULL, ROUNDED, Phase, Schedule
 from compressai_gen_plugins.overfitted.stack import Stack, Weights
 from compressai_gen_plugins.overfitted.states import kept
 from compressai_gen_plugins.overfitted.weights import dequantised, quantised
-
-DATA_SCALE = 2.0
-"""The published losses see pictures in [-1, 1]."""
 
 PHASES = 2
 """Rows and columns are interleaved so many times: PHASES**2 pictures, a step each."""
@@ -88,39 +83,6 @@ def numbers_a_pixel(sizes: Sizes) -> int:
     any loss): 486 in all for quality 1, 861 for 4, 1322 for 7.
     """
     return 250 + sum(sizes.hidden) + sum(sizes.modulator)
-
-
-def loss_of(name: str, device: torch.device) -> Loss:
-    """A registered loss, at NIF's scale of data where it has one."""
-    loss: Any = load_loss(name)
-    if isinstance(loss, nn.Module):
-        return loss.to(device)
-    has_scale = "data_scale" in signature(loss).parameters
-    return partial(loss, data_scale=DATA_SCALE) if has_scale else loss
-
-
-class Cost(nn.Module):
-    """What a step minimises.
-
-    Args:
-        network: of one picture.
-        loss: of pictures.
-    """
-
-    def __init__(self, network: Nif, loss: Loss) -> None:
-        super().__init__()
-        self.network, self.judge = network, [loss]  # in a list: its weights are not a fit's
-
-    def forward(
-        self, target: Tensor, position: Tensor, modulation: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The loss of a picture (3, h, w) and its mean square error, scalars; the others are the
-        network's inputs.
-        """
-        colours = self.network(position, modulation)
-        x_hat = (colours.T.reshape(target.shape) + 1) / 2
-        error = (x_hat.detach() - target).square().mean()
-        return self.judge[0](x_hat[None], target[None]).mean(), error
 
 
 class Fitting:
@@ -234,8 +196,8 @@ class Fitting:
     def keep(self, weights: Weights, values: Sequence[tuple[Tensor, ...]]) -> Tensor:
         """Keep weights that are the best so far; means over what every piece says of them."""
         sizes = [target[0].numel() for target, *_ in self.pieces]
-        total = sum(size * torch.stack(each) for size, each in zip(sizes, values, strict=True))
-        means: Tensor = total / sum(sizes)
+        stacked = torch.stack([torch.stack(each) for each in values])
+        means = (stacked * stacked.new_tensor(sizes).view(-1, 1, 1)).sum(0) / sum(sizes)
         better = means[0] < self.best_loss
         self.best_loss = torch.where(better, means[0], self.best_loss)
         for name, value in weights.items():

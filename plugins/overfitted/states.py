@@ -29,7 +29,8 @@ def kept(folder: Path | None, x: Tensor, **settings: object) -> StateFile | None
         raise CodecError(
             f"cannot make the folder {folder} for states ({error.strerror}): give another one"
         ) from error
-    identity = {"picture": checksum([x]), **{k: str(v) for k, v in settings.items()}}
+    identity: dict[str, str | int | float] = {"picture": checksum([x])}
+    identity |= {name: str(value) for name, value in settings.items()}
     return StateFile(folder / f"{zlib.crc32(repr(identity).encode()):08x}.state", identity)
 
 
