@@ -32,7 +32,7 @@ def test_the_state_of_another_training_is_refused(tmp_path):
         ({"loss": "mse", "seed": 1}, "loss and seed"),
         ({"loss": "l1", "seed": 0, "size": 3}, "size"),
     ):
-        with pytest.raises(OptionError, match=f"is the state of another {named}: give the file"):
+        with pytest.raises(OptionError, match=f"is the state of another {named}: remove it"):
             StateFile(tmp_path / "state", identity).read()
 
 
@@ -46,7 +46,7 @@ def test_other_files_are_refused_and_left_alone(tmp_path):
         others = [(tmp_path / "other").read_bytes(), b"", b"\x89PNG\r\n", whole[:-100], whole[:9]]
         for other in others:
             path.write_bytes(other)
-            with pytest.raises(CheckpointError, match="is not a state, or damaged: give the file"):
+            with pytest.raises(CheckpointError, match="is not a state, or damaged: remove it"):
                 kept.read()
             assert path.read_bytes() == other
 
@@ -64,6 +64,7 @@ def test_the_picture_itself_as_state(cgen, tmp_path, monkeypatch, codec):
     Image.fromarray(photographs.chelsea()[100:132, 100:132]).save("cat.png")
     before = (tmp_path / "cat.png").read_bytes()
     result = cgen("compress", "cat.png", "--codec", codec, "--state", "cat.png")
-    assert_one_line(result, "cat.png is not a state", "give the file of an interrupted run")
+    message = "cannot make the folder cat.png for states (File exists): give another one"
+    assert_one_line(result, message)
     assert (tmp_path / "cat.png").read_bytes() == before
     assert not (tmp_path / "cat.cgen").exists()

@@ -47,7 +47,7 @@ class StateFile:
         check_writable(self.path)
         if not self.path.exists():
             return None
-        advice = "give the file of an interrupted run, or one that does not exist yet"
+        advice = "remove it, or give another folder"
         try:
             content = torch.load(self.path, map_location=device, weights_only=True)
             identity = dict(content.pop(IDENTITY))
