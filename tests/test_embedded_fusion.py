@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from cgen_command import cgen as cgen
 from data import needs, shared_data
 from PIL import Image
 from skimage import data
@@ -18,6 +20,7 @@ from compressai_gen_plugins.latent_fusion import enhancer
 from compressai_gen_plugins.latent_fusion.enhancer import EMBEDDED
 from diffusers_codec import LatentFusionModel
 
+GOLDEN = Path(__file__).parent / "golden"
 TAUS = (0.0, 0.3, 0.5, 0.8, 1.0)
 
 
@@ -50,6 +53,17 @@ def test_it_belongs_to_the_codec_that_ships(codec):
     fusion = LatentFusionModel.from_pretrained(EMBEDDED)
     assert fusion.dtype == torch.float32
     assert fusion.latent_std.min() > 0
+
+
+@pytest.mark.parametrize("tau", [1, 0.3])
+def test_a_file_of_before_decodes_with_the_dial(cgen, tmp_path, tau):
+    """Quality 3, without a wish: what `cgen compress` writes that knows nothing of the dial."""
+    out = tmp_path / "out.png"
+    status, _, err = cgen("decompress", GOLDEN / "embedded.cgen", out, "--tau", tau)
+    assert status == 0, err
+    with Image.open(out) as got, Image.open(GOLDEN / f"embedded-tau{tau}.png") as expected:
+        difference = np.asarray(got, dtype=int) - np.asarray(expected, dtype=int)
+    assert np.abs(difference).max() <= 1
 
 
 def test_the_auxiliary_encoder_comes_from_the_zoo(photo, codec):
