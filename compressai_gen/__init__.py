@@ -1,4 +1,4 @@
-"""Generative image and video codecs as plugins of CompressAI and diffusers.
+"""Generative image codecs as plugins of CompressAI and diffusers.
 
 Importing this package makes its models and pipelines known to both hosts, in whichever order they
 are imported. It imports neither of them, nor torch: the names below are imported at first use.

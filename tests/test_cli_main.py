@@ -38,6 +38,8 @@ def test_overview_lists_every_command(arguments, capsys):
     out = capsys.readouterr().out
     for name, command in COMMANDS.items():
         assert f"  {name:<14}{command.help}\n" in out
+    assert "\n  fusion-study  the latent fusion paper's checks" in out
+    assert "\n  loss-study " in out
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -134,7 +134,7 @@ def _overview() -> str:
     added = registry("commands")
     for entry in (added.entry(name) for name in added if name not in COMMANDS):
         groups.setdefault("from plugins", []).append(
-            (name, f"{entry.details['help']} ({entry.plugin})")
+            (entry.name, f"{entry.details['help']} ({entry.plugin})")
         )
     lines = ["usage: cgen COMMAND ...    (cgen COMMAND --help for its options; cgen --version)"]
     for group, rows in groups.items():
