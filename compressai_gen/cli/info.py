@@ -10,6 +10,8 @@ from compressai_gen.bitstream import MAX_PIXELS, Header, describe, read_file, un
 from compressai_gen.cli.batch import add_max_pixels, check_max_pixels
 from compressai_gen.errors import OptionError, UnknownCheckpointError
 
+ALONE = "none: the file alone decodes"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a .cgen file, or - for standard input")
@@ -31,7 +33,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     width = max(map(len, told))
     for name, value in told.items():
-        print(f"{name.replace('_', ' '):<{width}}  {_text(name, value)}")
+        alone = told["codec"] is not None and told["checkpoint"] is None and value in (None, "0000")
+        print(f"{name.replace('_', ' '):<{width}}  {ALONE if alone else _text(name, value)}")
     return 0
 
 
@@ -55,7 +58,8 @@ def inspect(data: bytes, max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
     """What a file says about itself and what this machine knows of its checkpoint.
 
     Returns:
-        JSON-able values: ``codec`` and ``checkpoint`` (None if unknown here), ``bytes``,
+        JSON-able values: ``codec`` (None if unknown here) and ``checkpoint`` (None, too, if the
+        codec has none: the file alone decodes), ``bytes``,
         ``pixels``, ``bits_per_pixel``, ``chunks`` (their lengths), then the header's fields.
 
     Raises:
