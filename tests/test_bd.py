@@ -146,6 +146,13 @@ def test_equal_files_need_as_many_bits(tmp_path, capsys):
     assert "BD-rate   +0.00 %   old needs as many bits as old at equal lpips-squeeze" in out
 
 
+def test_files_of_one_codec_are_told_by_their_names(tmp_path, capsys):
+    mse = write(tmp_path / "nif-mse.json", RATES, LPIPS, "nif")
+    l1 = write(tmp_path / "nif-l1.json", [2 * rate for rate in RATES], LPIPS, "nif")
+    assert main(["bdrate", mse, l1, "--metric", "lpips-squeeze"]) == 0
+    assert "nif-l1 needs more bits than nif-mse" in capsys.readouterr().out
+
+
 def test_command_refuses_other_pictures_unless_forced(tmp_path, capsys):
     anchor = write(tmp_path / "a.json", RATES, LPIPS, "old")
     test = write(tmp_path / "t.json", RATES, LPIPS, "new", sha="b")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
 from compressai_gen.cli.main import main
 from compressai_gen.evaluation.plot import draw
-from compressai_gen.evaluation.schema import Report
+from compressai_gen.evaluation.schema import Report, read_reports
 
 OURS = Report(
     "ours",
@@ -51,6 +52,18 @@ def test_a_plane_carries_the_rates():
     axes = draw([OURS], "lpips-x", "psnr-rgb").axes[0]
     assert [text.get_text() for text in axes.texts] == ["0.10", "0.40"]
     assert axes.get_xlabel() == "psnr-rgb [dB]"
+
+
+def test_files_of_one_codec_are_told_apart(tmp_path):
+    jpeg = replace(JPEG, model={"codec": "jpeg"})
+    paths = [tmp_path / name for name in ("a.json", "b.json", "b/a.json", "ours.json")]
+    paths[2].parent.mkdir()
+    for path in paths:
+        path.write_text((OURS if path.stem == "ours" else jpeg).to_json())
+    assert [r.name for r in read_reports(paths[1:])] == ["b", "a", "ours"]
+    assert [r.name for r in read_reports(paths[:3])] == [str(paths[0]), "b", str(paths[2])]
+    drawn = draw(read_reports(paths[1:]), "psnr-rgb").axes[0].lines
+    assert [line.get_linestyle() for line in drawn] == ["--", "--", "-"]
 
 
 @pytest.mark.parametrize("name", ["rd.png", "rd.svg", "rd.pdf"])

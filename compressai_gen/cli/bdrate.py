@@ -37,10 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from compressai_gen.evaluation.schema import comparable, read_report
+    from compressai_gen.evaluation.schema import comparable, read_reports
     from compressai_gen.metrics.bd import bd
 
-    anchor, test = read_report(args.anchor), read_report(args.test)
+    anchor, test = read_reports([args.anchor, args.test])
     doubt = comparable(anchor, test, args.metric, force=args.force)
     if doubt:
         print(f"cgen: note: {doubt}", file=sys.stderr)

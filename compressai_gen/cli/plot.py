@@ -23,13 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from compressai_gen.bitstream.files import STDIO, check_writable, write_file
     from compressai_gen.evaluation.plot import RATE, draw, encoded
-    from compressai_gen.evaluation.schema import read_report
+    from compressai_gen.evaluation.schema import read_reports
 
     against, metric = _plane(args.plane) if args.plane else (RATE, args.metric)
     if not 10 <= args.dpi <= MAX_DPI:
         raise OptionError(f"--dpi {args.dpi}: give 10 to {MAX_DPI} dots per inch")
     check_writable(args.out)
-    figure = draw([read_report(path) for path in args.files], metric, against)
+    figure = draw(read_reports(args.files), metric, against)
     if args.title:
         figure.suptitle(args.title)
     kind = args.out.suffix.lstrip(".") or "png"

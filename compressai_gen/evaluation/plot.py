@@ -51,7 +51,7 @@ def draw_curves(axes: Axes, reports: Sequence[Report], metric: str, against: str
             marker=MARKERS[index % len(MARKERS)],
             markersize=4,
             linewidth=1.2,
-            linestyle="--" if report.name in CLASSIC else "-",
+            linestyle="--" if report.model.get("codec", report.name) in [*CLASSIC] else "-",
             label=report.name,
         )
         if against != RATE:

@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,24 @@ def read_report(path: Path) -> Report:
         if not isinstance(value, _KINDS[name]):
             raise CodecError(f"{path}: {name!r} is {value!r}, not a {_KINDS[name].__name__}")
     return Report(**{"name": path.stem, "description": ""} | known, results=results)
+
+
+def read_reports(paths: Sequence[Path]) -> list[Report]:
+    """Result files side by side: where several have one name, each is called as its file.
+
+    Raises:
+        CodecError: as for `read_report`.
+    """
+    reports = {path: read_report(path) for path in paths}
+    alike = Counter(report.name for report in reports.values())
+    stems = Counter(path.stem for path in reports)
+
+    def told(path: Path, report: Report) -> str:
+        if alike[report.name] == 1:
+            return report.name
+        return path.stem if stems[path.stem] == 1 else str(path)
+
+    return [replace(reports[path], name=told(path, reports[path])) for path in paths]
 
 
 def _are_columns(results: Any) -> bool:
