@@ -46,6 +46,18 @@ def test_options_of_an_enhancer(cgen: Cgen, monkeypatch: pytest.MonkeyPatch):
         cgen("compress", "--help")
 
 
+@pytest.mark.usefixtures("work")
+def test_what_the_enhancer_was_given_is_told(cgen: Cgen, monkeypatch: pytest.MonkeyPatch):
+    register_grey(empty_registries(monkeypatch)[1])
+    assert "grey" not in cgen("compress", "photo.png")[1]
+    told = json.loads(cgen("decompress", "photo.cgen", "a.png", "--json")[1])
+    assert told[0]["enhancer"] is None
+    assert "  grey, tau 0.25, preset fast  " in cgen("compress", "photo.png", "--tau", "0.25")[1]
+    assert "  grey, tau 0.251, preset fast  " in cgen("decompress", "photo.cgen", "a.png")[1]
+    told = json.loads(cgen("decompress", "photo.cgen", "a.png", "--tau", "1", "--json")[1])
+    assert told[0]["enhancer"] == {"name": "grey", "tau": 1.0, "preset": "fast"}
+
+
 def test_help_names_the_options(cgen: Cgen, monkeypatch: pytest.MonkeyPatch, capsys):
     codecs, enhancers = empty_registries(monkeypatch)
     register_mean_colour(codecs)

@@ -50,5 +50,6 @@ def test_a_wish_nobody_can_follow_is_told(codec, image, monkeypatch):
     header, chunks = unpack(codec.compress(image))
     with pytest.warns(SynthesisWarning, match="wish \\(tau\\) is not followed"):
         codec.decompress(pack(replace(header, tau=0.5), chunks))
+    assert codec.enhanced is None
     with pytest.raises(OptionError, match="no enhancer"):
         codec.decompress(pack(header, chunks), tau=0.5)

@@ -146,6 +146,7 @@ def test_without_a_module_the_wish_is_told_and_the_order_refused(codec, monkeypa
     photo = Image.open("photo.png")
     with pytest.warns(SynthesisWarning, match=r"wish \(tau\) is not followed: no fusion module"):
         followed = pixels_of(codec, codec.compress(photo, tau=0.2))
+    assert codec.enhanced is None
     assert np.array_equal(followed, pixels_of(codec, codec.compress(photo)))
     with pytest.raises(CheckpointError, match="no fusion module for cheng2020-anchor-vbr"):
         codec.decompress(codec.compress(photo), tau=0.2)

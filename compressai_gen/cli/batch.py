@@ -242,7 +242,15 @@ def _line(report: dict[str, Any]) -> str:
         parts.append(f"quality {report['quality']:g}")
     if report.get("psnr") is not None:
         parts.append(f"{report['psnr']:.2f} dB")
+    if report.get("enhancer") is not None:
+        parts.append(_enhancement(**report["enhancer"]))
     return "  ".join([*parts, f"{report['seconds']:.2f} s"])
+
+
+def _enhancement(name: str, **options: Any) -> str:
+    """Such as "latent-fusion, tau 0, steps 4"."""
+    numbers = {o: f"{v:.3g}" if isinstance(v, float) else v for o, v in options.items()}
+    return ", ".join([name, *(f"{option} {value}" for option, value in numbers.items())])
 
 
 def _one_line(error: BaseException) -> str:

@@ -90,7 +90,8 @@ def _convert(
         notes = [*notes, *([reached.note] if reached.note else [])]
     told |= {"bytes": len(coded), "bpp": 8 * len(coded) / (image.width * image.height)}
     header, _ = unpack(coded, max_pixels=image.width * image.height)
-    return coded, {**told, "quality": header.quality, "notes": notes}
+    told |= {"quality": header.quality, "enhancer": getattr(codec, "enhanced", None)}
+    return coded, {**told, "notes": notes}
 
 
 def _reach(

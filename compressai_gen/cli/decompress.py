@@ -89,5 +89,6 @@ def _convert(
     seconds = round(time.perf_counter() - start, 3)
     extension = f".{args.format}" if target == STDIO else Path(target).suffix
     told = {"width": image.width, "height": image.height, "bytes": len(data), "seconds": seconds}
-    told["bpp"] = 8 * len(data) / header.pixels
-    return write_image(image, extension), {**told, "quality": header.quality}
+    told |= {"bpp": 8 * len(data) / header.pixels, "quality": header.quality}
+    enhancer = getattr(codec, "enhanced", None)
+    return write_image(image, extension), {**told, "enhancer": enhancer}

@@ -98,6 +98,20 @@ def choose_enhancer(
     )
 
 
+def enhancement(codec: str, given: Mapping[str, Any], verb: str) -> dict[str, Any] | None:
+    """The ``name`` of the enhancer chosen, and what it gets, defaults included; None if none given.
+
+    Raises:
+        OptionError: as for `choose_enhancer`.
+    """
+    chosen = choose_enhancer(codec, given, verb)
+    if chosen is None:
+        return None
+    name, checked = chosen
+    defaults = {o.name: o.default for o in enhancer_options(codec)[name] if o.default is not None}
+    return {"name": name, **defaults, **checked}
+
+
 def wishes(header: Header) -> dict[str, Any]:
     """The options that the sender stored in the header."""
     stored = {name: getattr(header, name) for name in WISHES}

@@ -52,6 +52,8 @@ class ModelCodec:
 
     Attributes:
         quality_range: lowest and highest rate point of a variable-rate model; None otherwise.
+        enhanced: which enhancer made the last picture, or is wished for in the last file, and with
+            which options; None for the codec's own picture. See `enhancers.enhancement`.
 
     Raises:
         OptionError: a device, dtype or quality that cannot be used.
@@ -80,6 +82,7 @@ class ModelCodec:
             model.g_s.to(precision)
         elif precision != torch.float32:
             raise OptionError(f"{name} is not portable and runs in float32 only")
+        self.enhanced: dict[str, Any] | None = None
         self.quality_range = _quality_range(model)
         self.quality = quality
         if self.quality_range:
@@ -154,6 +157,7 @@ class ModelCodec:
     def encoder(self, image: Picture, **options: Any) -> Callable[[float | None], bytes]:
         """`compress` for several rate points of one picture: ``encoder(image)(quality)``."""
         wishes = enhancers.check_wishes(self.name, options)
+        self.enhanced = enhancers.enhancement(self.name, options, "compress")
         x = to_tensor(image)
         height, width = x.shape[-2:]
         if max(height, width) > MAX_SIDE:
@@ -202,7 +206,7 @@ class ModelCodec:
         """
         header, chunks = unpack(data, max_pixels)
         self._check_origin(header)
-        enhance = self._enhance(header, options)
+        self.enhanced, enhance = None, self._enhance(header, options)
         if enhance is None:
             x_hat = self.coder.picture(header, chunks, self._rate_point(header))
         else:
@@ -237,8 +241,9 @@ class ModelCodec:
     ) -> Callable[[enhancers.DecodedLatents], Tensor] | None:
         """The enhancer asked for by the caller, or else by the sender, ready to be called."""
         wishes = enhancers.wishes(header)
+        given = {**wishes, **options}
         try:
-            chosen = enhancers.choose_enhancer(self.name, {**wishes, **options}, "decompress")
+            chosen = enhancers.choose_enhancer(self.name, given, "decompress")
         except OptionError as error:
             if options:
                 raise
@@ -251,12 +256,14 @@ class ModelCodec:
 
         def enhance(latents: enhancers.DecodedLatents) -> Tensor:
             try:
-                return enhancer.enhance(latents, **checked)
+                picture = enhancer.enhance(latents, **checked)
             except CheckpointError as error:
                 if options:
                     raise
                 _tell_wish(wishes, error)
                 return latents.synthesize()
+            self.enhanced = enhancers.enhancement(self.name, given, "decompress")
+            return picture
 
         return enhance
 

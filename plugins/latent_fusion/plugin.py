@@ -69,7 +69,8 @@ def register_zoo_models(register: RegisterZooModel) -> None:
 
 @hookimpl
 def register_enhancers(register: RegisterEnhancer) -> None:
-    tau = Option("tau", float, 0.0, "0: as realistic as can be, 1: the codec's own picture", 0, 1)
+    ends = "0: as realistic as can be; 1: the codec's own picture, as without --tau and --steps"
+    tau = Option("tau", float, 0.0, ends, 0, 1)
     steps = Option("steps", int, 10, "sampling steps; 1, 2 and 4 are faster", 1, 1000)
     fusion = Option(
         "fusion", str, None, "folder or Hub id of a fusion module", verbs=("decompress",)
