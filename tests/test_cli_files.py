@@ -32,7 +32,7 @@ def test_there_and_back(cgen: Cgen):
     size = Path("photo.cgen").stat().st_size
     assert f"photo.png -> photo.cgen  50x40  {size} bytes  {8 * size / 2000:.4f} bpp" in out
     assert "quality 4" in out
-    assert cgen("decompress", "photo.cgen", "out.png")[0] == 0
+    assert cgen("decompress", "photo.cgen", "--format", "png", "out.png")[0] == 0
     assert Image.open("out.png").size == (50, 40)
     assert names() == ["out.png", "photo.cgen", "photo.png"]
 
