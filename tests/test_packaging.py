@@ -73,3 +73,15 @@ def test_readme_has_the_test_command_on_one_line():
     assert (fence, end) == ("```sh", "```")
     assert command.startswith("python3 -m venv .venv && .venv/bin/pip install ")
     assert command.endswith(" && .venv/bin/python -m pytest")
+
+
+PLUGINS = ROOT / "plugins"
+WEIGHTS = sorted(PLUGINS.glob("*/checkpoint/**/*.safetensors"))
+
+
+@pytest.mark.parametrize("file", WEIGHTS, ids=lambda file: str(file.relative_to(PLUGINS)))
+def test_weights_that_ship_carry_their_licence(file):
+    plugin = PLUGINS / file.relative_to(PLUGINS).parts[0]
+    card = next(p / "README.md" for p in file.parents if (p / "README.md").is_file())
+    assert "\nlicense: apache-2.0\n" in card.read_text(encoding="utf-8")
+    assert "Licence: Apache-2.0" in (plugin / "README.md").read_text(encoding="utf-8")
