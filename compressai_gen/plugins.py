@@ -150,3 +150,10 @@ def registry(kind: str) -> Registry:
     if kind not in KINDS:
         raise UnknownNameError("registry", kind, KINDS)
     return host().registries[kind]
+
+
+def file_codec(name: str) -> str | None:
+    """The plugins' file codec of this name, or around the zoo model of this name, if any."""
+    codecs = registry("codecs")
+    around = (each for each in codecs if name in codecs.entry(each).details["architectures"])
+    return name if name in codecs else next(around, None)

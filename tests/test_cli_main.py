@@ -166,6 +166,9 @@ def test_zoo_lists_ours_the_stock_models_and_strangers(run_python):
     assert "to download" in rows["mbt2018-vbr"]["weights"]
     assert rows["elic2022-official"]["qualities"] is None
     assert rows["cheng2020-anchor-checkerboard"]["plugin"] == "compressai"
+    assert rows["diffeic"]["weights"] == rows["diffeic-lfgcm"]["weights"] == "embedded"
+    assert rows["diffeic-lfgcm"]["through"] == "diffeic"
+    assert rows["nif"]["through"] is rows["mbt2018-mean"]["through"] is None
 
 
 def test_autoload(monkeypatch, tmp_path, capsys, run_python):

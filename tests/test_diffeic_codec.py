@@ -52,7 +52,7 @@ def test_a_picture_there_and_back(cgen, known):
     assert len(pictures) == 4
     status, out, _ = cgen("info", "a.cgen")
     assert status == 0
-    assert "diffeic-lfgcm" in out
+    assert "diffeic-lfgcm, through --codec diffeic\n" in out
 
 
 def test_the_wish_of_the_sender(cgen, known):

@@ -9,6 +9,7 @@ from typing import Any
 from compressai_gen.bitstream import MAX_PIXELS, Header, describe, read_file, unpack
 from compressai_gen.cli.batch import add_max_pixels, check_max_pixels
 from compressai_gen.errors import OptionError, UnknownCheckpointError
+from compressai_gen.plugins import file_codec, registry
 
 ALONE = "none: the file alone decodes"
 
@@ -82,7 +83,6 @@ def _origin(header: Header) -> tuple[str | None, str | None]:
     """Codec and checkpoint folder of a file, None where unknown; needs no torch."""
     from compressai_gen.bitstream.header import codec_fingerprint
     from compressai_gen.checkpoints import find_fingerprint, read_config
-    from compressai_gen.plugins import registry
 
     for name in registry("codecs"):
         if codec_fingerprint(name) == header.fingerprint:
@@ -97,6 +97,9 @@ def _origin(header: Header) -> tuple[str | None, str | None]:
 def _text(name: str, value: Any) -> str:
     if value is None:
         return "not known on this machine"
+    around = file_codec(value) if name == "codec" else None
+    if around not in (None, value):
+        return f"{value}, through --codec {around}"
     if name == "chunks":
         return f"{len(value)} ({', '.join(f'{length:,}' for length in value)} bytes)"
     if isinstance(value, float):

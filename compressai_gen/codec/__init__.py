@@ -18,7 +18,7 @@ from compressai_gen.errors import CheckpointError, OptionError, UnknownNameError
 from compressai_gen.images import Picture
 from compressai_gen.models.variable_rate import DEFAULT_QUALITY
 from compressai_gen.options import parse_options
-from compressai_gen.plugins import registry
+from compressai_gen.plugins import file_codec, registry
 
 DEFAULT_CODEC = "cheng2020-anchor-vbr"
 
@@ -63,6 +63,8 @@ def open_codec(
 ) -> Codec:
     """A codec by the name of a zoo model, stock or ours, or of a plugin's file codec.
 
+    The name of a zoo model whose files a file codec writes stands for that one.
+
     Args:
         name: default ``"cheng2020-anchor-vbr"``, or whatever ``checkpoint`` holds.
         checkpoint: folder, safetensors file or Hub repo id, instead of the one known here.
@@ -76,16 +78,15 @@ def open_codec(
         CheckpointError: no trained weights here, or ``checkpoint`` holds another architecture.
         OptionError: quality out of range, or unusable device or dtype.
     """
-    codecs = registry("codecs")
-    if name is not None and name in codecs:
-        return codecs.load(name)(checkpoint=checkpoint, device=device, dtype=dtype)
+    own = None if name is None else file_codec(name)
+    if own is not None:
+        return registry("codecs").load(own)(checkpoint=checkpoint, device=device, dtype=dtype)
     if checkpoint is None:
         name = name or DEFAULT_CODEC
         checkpoint = _find_weights(name, quality)
-    architecture = read_config(checkpoint).architecture
-    around = _codec_around(architecture)
-    if around is not None and name in (None, architecture):
-        return codecs.load(around)(checkpoint=checkpoint, device=device, dtype=dtype)
+    around = file_codec(read_config(checkpoint).architecture)
+    if around is not None and name is None:
+        return open_codec(around, checkpoint=checkpoint, device=device, dtype=dtype)
     codec = ModelCodec.from_pretrained(checkpoint, quality=quality, device=device, dtype=dtype)
     if name is not None and codec.name != name:
         _check_name(name)
@@ -120,7 +121,7 @@ def codec_for(
     source = checkpoint
     if source is None:
         source = find_fingerprint(header.fingerprint, header.synthesis)
-    around = _codec_around(read_config(source).architecture)
+    around = file_codec(read_config(source).architecture)
     if around is not None:
         return open_codec(around, checkpoint=source, device=device, dtype=dtype)
     return ModelCodec.from_pretrained(source, device=device, dtype=dtype)
@@ -142,13 +143,6 @@ def checked_options(codec: str, given: Mapping[str, Any], verb: str) -> Mapping[
     if codec not in codecs:
         return given
     return parse_options(given, codecs.entry(codec).details["options"], codec, verb)
-
-
-def _codec_around(architecture: str) -> str | None:
-    """The file codec that reads the files of a zoo model, if it is not the model itself."""
-    codecs = registry("codecs")
-    reads = (name for name in codecs if architecture in codecs.entry(name).details["architectures"])
-    return next(reads, None)
 
 
 def _find_weights(name: str, quality: float | None) -> Path:

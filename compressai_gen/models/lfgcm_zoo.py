@@ -11,6 +11,7 @@ from torch import Tensor
 
 from compressai_gen.errors import CheckpointError, OptionError
 from compressai_gen.models.lfgcm import Lfgcm
+from compressai_gen.models.zoo import find_embedded
 
 MULTIPLIERS = {1: 16.0, 2: 8.0, 3: 4.0, 4: 2.0, 5: 1.0}
 """Lambda of the rate in equation 13 for every quality: 0.02, 0.04, 0.06, 0.09 and 0.12 bpp."""
@@ -61,8 +62,8 @@ def diffeic_lfgcm(
         quality: 1 to 5, the released models of about 0.02, 0.04, 0.06, 0.09 and 0.12 bits a pixel;
             they differ in their weights alone.
         metric: "mse"; accepted for compatibility.
-        pretrained: needs ``checkpoint``: the released weights are not distributed with this
-            package.
+        pretrained: the small one that ships, of quality 5; the released weights are not distributed
+            with this package.
         progress: accepted for compatibility; nothing is downloaded.
         checkpoint: a folder, a safetensors file or a Hub repo id to load.
         **kwargs: constructor arguments of a fresh model.
@@ -76,6 +77,8 @@ def diffeic_lfgcm(
             f"diffeic-lfgcm has no quality {quality} for metric {metric!r}: give 1 (0.02 bpp), "
             '2 (0.04), 3 (0.06), 4 (0.09) or 5 (0.12), and "mse"'
         )
+    if pretrained and checkpoint is None:
+        checkpoint = _embedded(quality)
     if checkpoint is not None:
         from compressai_gen.checkpoints import load_model
 
@@ -83,10 +86,21 @@ def diffeic_lfgcm(
         if not isinstance(model, Lfgcm):
             raise CheckpointError(f"{checkpoint} holds a {type(model).__name__}, not an LFGCM")
         return model
-    if pretrained:
-        raise CheckpointError(
-            "the released diffeic-lfgcm do not ship with the package: fetch lc.ckpt from the links "
-            "of huai-chang/DiffEIC, run `cgen convert diffeic lc.ckpt --sd FOLDER --out DIR` and "
-            "pass checkpoint=DIR/codec"
-        )
     return Lfgcm(**kwargs)
+
+
+def _embedded(quality: int) -> Path:
+    """Folder of the one that ships, which was trained with quality 5's lambda.
+
+    Raises:
+        CheckpointError: for another quality.
+    """
+    folder = find_embedded("diffeic-lfgcm", "mse")
+    if quality != 5 or folder is None:
+        raise CheckpointError(
+            f"no diffeic-lfgcm of quality {quality} ships with the package, only a small one of "
+            "quality 5 (its files: `--codec diffeic`); for a released one fetch lc.ckpt from the "
+            "links of huai-chang/DiffEIC, run `cgen convert diffeic lc.ckpt --sd FOLDER --out DIR` "
+            "and pass checkpoint=DIR/codec"
+        )
+    return folder
