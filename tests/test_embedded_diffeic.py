@@ -57,6 +57,12 @@ def test_the_zoo_has_its_module(codec):
     assert torch.equal(said, known_to_say)
 
 
+def test_its_autoencoder_takes_every_key_of_its_config():
+    config = AutoencoderTiny.load_config(first_known().parent / "vae")
+    _, unused = AutoencoderTiny.from_config(config, return_unused_kwargs=True)
+    assert set(unused) == {"_class_name", "_diffusers_version"}
+
+
 def test_the_two_commands(photo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     photo.crop((100, 0, 301, 150)).save("photo.png")

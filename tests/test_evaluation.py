@@ -109,11 +109,12 @@ def test_decoding_happens_in_one_other_process(folder, tmp_path):
     assert Image.open(picture).size == image.size
 
 
-def test_a_decoder_that_dies_is_told(tmp_path, folder):
+def test_a_decoder_that_dies_is_told(tmp_path, folder, capsys):
     with Decoder() as decoder, pytest.raises(CodecError, match="decoding process died"):
         decoder.decode(
             RatePoint(CodecSpec("jpeg"), None), tmp_path / "missing.jpg", tmp_path / "a.ppm"
         )
+    assert "missing.jpg" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("ladder", "again"), [(False, 0), (True, 1)])

@@ -7,13 +7,14 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
 from typing import IO, cast
 
 from compressai_gen.errors import CodecError
 from compressai_gen.evaluation.codecs import RatePoint
 
-#: warnings are not repeated there: this process opens the same codec
+#: warnings and bars are not repeated there: this process opens the same codec, and has its own bar
 COMMAND = (sys.executable, "-W", "ignore", "-m", "compressai_gen.evaluation.decode_worker")
 
 
@@ -22,6 +23,8 @@ class Decoder:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
+        # no terminal: a bar with disable=None stays away
+        self._messages = TemporaryFile()  # noqa: SIM115 (closed by __exit__)
 
     def __enter__(self) -> Decoder:
         return self
@@ -35,6 +38,7 @@ class Decoder:
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
+        self._messages.close()
 
     @property
     def pid(self) -> int | None:
@@ -64,7 +68,12 @@ class Decoder:
     def _ask(self, request: str) -> dict[str, float | str]:
         if self._process is None:
             self._process = subprocess.Popen(
-                COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+                COMMAND,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._messages,
+                text=True,
+                encoding="utf-8",
             )
         requests, answers = cast(IO[str], self._process.stdin), cast(IO[str], self._process.stdout)
         try:
@@ -74,5 +83,7 @@ class Decoder:
             line = ""
         if not line:
             status = self._process.wait()
+            self._messages.seek(0)
+            sys.stderr.write(self._messages.read().decode(errors="replace"))
             raise CodecError(f"the decoding process died (status {status}); its messages are above")
         return cast(dict[str, float | str], json.loads(line))

@@ -89,7 +89,7 @@ class DiffEICCodec:
         scheduler: str | None = None,
         tile: int | None = None,
     ) -> Any:
-        """The picture in a ``.cgen`` file.
+        """The picture in a ``.cgen`` file, with a bar of the steps at a terminal.
 
         Args:
             data, output_type, max_pixels: as for `compressai_gen.Codec`.
@@ -103,6 +103,7 @@ class DiffEICCodec:
         """
         if tile is not None:
             self.pipeline.vae.enable_tiling()
+        self.pipeline.set_progress_bar_config(disable=steps == 0 or None, leave=False)
         return self.pipeline.decompress(
             data,
             tile=tile,
