@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from compressai_gen.metrics.lpips import TRUNKS
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {
@@ -73,6 +76,24 @@ def test_readme_has_the_test_command_on_one_line():
     assert (fence, end) == ("```sh", "```")
     assert command.startswith("python3 -m venv .venv && .venv/bin/pip install ")
     assert command.endswith(" && .venv/bin/python -m pytest")
+
+
+def test_the_readme_names_every_extra_and_every_file_of_a_metric():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    extras = project.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    for extra in re.findall(r"^(\w+) = \[", extras, re.MULTILINE):
+        assert f'| `pip install ".[{extra}]"` |' in readme
+    for net, (_, file) in TRUNKS.items():
+        assert f"| `lpips-{net}` | `{file}` |" in readme
+
+
+@pytest.mark.parametrize("folder", PACKAGES)
+def test_nobody_is_sent_to_an_index(folder):
+    """The package is on none."""
+    for file in (ROOT / folder).rglob("*"):
+        if file.suffix in (".py", ".md"):
+            assert "compressai-gen[" not in file.read_text(encoding="utf-8"), file
 
 
 PLUGINS = ROOT / "plugins"

@@ -83,7 +83,7 @@ class ClassicCodec:
         except (ImportError, ValueError) as error:
             raise CodecError(
                 f"{self.name}: this Pillow cannot write {self.format}; "
-                "pip install 'compressai-gen[baselines]'"
+                "pip install '.[baselines]' in compressai-gen's folder"
             ) from error
 
 

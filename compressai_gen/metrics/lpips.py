@@ -43,7 +43,8 @@ def lpips_network(net: str, weights: Path | None = None) -> nn.Module:
         import lpips
     except ImportError as error:
         raise MissingWeightsError(
-            f"lpips-{net}: the package lpips is missing; pip install 'compressai-gen[metrics]'"
+            f"lpips-{net}: the package lpips is missing; "
+            "pip install '.[metrics]' in compressai-gen's folder"
         ) from error
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # lpips calls torchvision by deprecated arguments
