@@ -88,16 +88,24 @@ def add_options(
     for flag, uses in sorted(by_flag.items()):
         if flag in parser._option_string_actions:
             continue  # a command's own argument wins
-        told = "; ".join(f"{o.help} [{owner}, default {o.default}]" for owner, o in uses)
         switch: dict[str, Any] = {"nargs": "?", "const": "true"} if uses[0][1].type is bool else {}
         group.add_argument(
             flag,
             dest=_PREFIX + uses[0][1].name,
             metavar="X",
             default=None,
-            help=told.replace("%", "%%"),
+            help=_told(uses).replace("%", "%%"),
             **switch,
         )
+
+
+def _told(uses: Iterable[tuple[str, Option]]) -> str:
+    """The help of one flag: each sentence once, with the owners and the default it holds for."""
+    owners: dict[tuple[str, str], list[str]] = {}
+    for owner, option in uses:
+        default = "" if option.default is None else f", default {option.default}"
+        owners.setdefault((option.help, default), []).append(owner)
+    return "; ".join(f"{h} [{', '.join(names)}{d}]" for (h, d), names in owners.items())
 
 
 def given_options(args: argparse.Namespace) -> dict[str, str]:

@@ -49,9 +49,8 @@ def test_a_command_takes_the_options_of_its_verb():
     add_options(parser, "decompress", {"one": (STEPS, FAST), "two": (STEPS, PRESET)})
     assert "--fast" not in parser.format_help()
     told = " ".join(parser.format_help().split())
-    assert (
-        "in % of the time [one, default 10]; how many, in % of the time [two, default 10]" in told
-    )
+    assert "how many, in % of the time [one, two, default 10]" in told
+    assert told.count("how many") == 1
     args = parser.parse_args(["--max-steps", "3", "--preset", "x"])
     assert args.preset == "x"
     assert given_options(args) == {"max_steps": "3"}

@@ -13,14 +13,32 @@ from cgen_command import cgen as cgen
 from PIL import Image
 from skimage import data as photographs
 
+from compressai_gen.cli.main import main
 from compressai_gen.cli.train import parse_argument
 from compressai_gen.errors import CheckpointError, OptionError
+from compressai_gen.plugins import registry
 from compressai_gen.training.presets import remember
 from compressai_gen.training.recipe import Recipe
 
 TINY = ["--argument", "N=8", "--argument", "M=8", "--crop", "64", "--batch-size", "1"]
 TINY += ["--minutes", "1"]  # at most, where a mistake goes unseen
 TRAIN = ["train", "mbt2018-mean-gain-vbr", *TINY, "--data", "photos", "--out", "run"]
+
+
+def test_help_is_the_recipes_own(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "prior", "--help"])
+    told = capsys.readouterr().out
+    assert "presets: small" in told
+    assert "--teacher" in told
+    assert "--target-weight" not in told
+
+
+def test_list_has_a_line_for_each_recipe(capsys):
+    assert main(["train", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == registry("recipes").names()
+    assert all(len(line.split()) > 4 for line in lines)
 
 
 @pytest.fixture

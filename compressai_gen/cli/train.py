@@ -1,4 +1,4 @@
-"""``cgen train``: train a model on a folder of photographs."""
+"""Train a model on a folder of photographs, by the recipe of a plugin."""
 
 from __future__ import annotations
 
@@ -6,14 +6,46 @@ import argparse
 import ast
 import sys
 from pathlib import Path
+from typing import Any
 
 from compressai_gen.options import add_options, given_options, parse_options
 from compressai_gen.plugins import registry
 
+LIST = "list"  # in the place of a recipe
+
+
+class RecipeParser(argparse.ArgumentParser):
+    """Parser of one recipe's arguments; its help imports the recipe, for the names of presets."""
+
+    def __init__(self, *args: Any, recipe: str | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.recipe = recipe
+
+    def format_help(self) -> str:
+        recipe = self.recipe and registry("recipes").load(self.recipe)
+        if presets := getattr(recipe, "presets", None):
+            self.epilog = f"presets: {', '.join(presets)}"
+        return super().format_help()
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the sub-command."""
-    parser.add_argument("recipe", help="what to train; `cgen train list` prints what there is")
+    """Each recipe has its own options."""
+    choices = parser.add_subparsers(
+        dest="recipe", required=True, metavar="RECIPE", parser_class=RecipeParser
+    )
+    choices.add_parser(LIST, help="print the recipes, one a line")
+    recipes = registry("recipes")
+    for entry in map(recipes.entry, recipes):
+        told = entry.details["help"]
+        own = choices.add_parser(
+            entry.name, help=told.replace("%", "%%"), description=told, recipe=entry.name
+        )
+        _add_settings(own)
+        add_options(own, "train", {entry.name: entry.details["options"]})
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """Those that every recipe has."""
     parser.add_argument("--data", type=Path, help="folder of photographs, searched recursively")
     parser.add_argument(
         "--out",
@@ -40,9 +72,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--init", help="checkpoint to start from: a folder or a Hub repo id")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
     parser.add_argument("--workers", type=int, default=0, help="processes that read pictures")
-    recipes = registry("recipes")
-    owners = {name: recipes.entry(name).details["options"] for name in recipes}
-    add_options(parser, "train", owners)
 
 
 def run(args: argparse.Namespace) -> int | None:
@@ -50,8 +79,9 @@ def run(args: argparse.Namespace) -> int | None:
     from compressai_gen.errors import ImageError, OptionError
 
     recipes = registry("recipes")
-    if args.recipe == "list":
-        print("\n".join(recipes.names()))
+    if args.recipe == LIST:
+        for entry in map(recipes.entry, recipes):
+            print(f"{entry.name:<32}{entry.details['help']}".rstrip())
         return None
     recipe = recipes.load(args.recipe)
     if args.data is None:

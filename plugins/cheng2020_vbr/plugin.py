@@ -56,4 +56,5 @@ def register_recipes(register: RegisterRecipe) -> None:
         "bmshj2018-hyperprior-gain-vbr": "BMSHJ2018_GAIN_VBR",
         "mbt2018-mean-gain-vbr": "MBT2018_MEAN_GAIN_VBR",
     }.items():
-        register(name, f"{HERE}.recipe:{recipe}", options=(metric,))
+        told = "the zoo model of this name, at every rate at once"
+        register(name, f"{HERE}.recipe:{recipe}", options=(metric,), help=told)

@@ -99,14 +99,16 @@ def register_recipes(register: RegisterRecipe) -> None:
         option("noise_target", str, "y_hat", "what is noised in training, y_hat or y_bar"),
         option("quantize_target", bool, False, "round the auxiliary encoder's latent"),
     )
-    register("latent-fusion", f"{HERE}.recipe:LATENT_FUSION", options=options)
+    told = "D, from a codec's decoded latents to more realistic ones"
+    register("latent-fusion", f"{HERE}.recipe:LATENT_FUSION", options=options, help=told)
     blend = (
         options[0],
         option("other", str, None, "second of two fusion modules; --init is the first"),
         option("share_low", float, 0.0, "of the second, at the lowest rate"),
         option("share_high", float, 1.0, "of the second, at the highest rate"),
     )
-    register("fusion-blend", f"{HERE}.blend:FUSION_BLEND", options=blend)
+    told = "one D that answers like two of them, mixed by the rate"
+    register("fusion-blend", f"{HERE}.blend:FUSION_BLEND", options=blend, help=told)
 
 
 @hookimpl
