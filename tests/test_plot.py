@@ -54,6 +54,14 @@ def test_a_plane_carries_the_rates():
     assert axes.get_xlabel() == "psnr-rgb [dB]"
 
 
+def test_the_rates_of_a_plane_stay_inside_its_frame():
+    dear = replace(OURS, results={**OURS.results, "bpp": [10.4, 10.1]})
+    axes = draw([dear], "lpips-x", "psnr-rgb").axes[0]
+    axes.figure.draw_without_rendering()
+    right = axes.get_window_extent().x1
+    assert all(text.get_window_extent().x1 < right - 5 for text in axes.texts)
+
+
 def test_files_of_one_codec_are_told_apart(tmp_path):
     jpeg = replace(JPEG, model={"codec": "jpeg"})
     paths = [tmp_path / name for name in ("a.json", "b.json", "b/a.json", "ours.json")]

@@ -56,6 +56,7 @@ def draw_curves(axes: Axes, reports: Sequence[Report], metric: str, against: str
         )
         if against != RATE:
             _write_rates(axes, xs, ys, rates)
+            axes.margins(0.1)  # the rates stand beside the points
             axes.set_title("at the points: rate [bits per pixel]", fontsize=8, loc="right")
     axes.set_xlabel(label(against))
     axes.set_ylabel(label(metric))
