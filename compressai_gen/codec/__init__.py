@@ -34,7 +34,8 @@ class Codec(Protocol):
     function of the quality to files of one picture. Where an attribute ``goes_down`` is True, its
     fit at one quality goes on from one at a higher quality, and the evaluation uses it. One that
     knows its rate without coding has ``qualities_near(bpp, pixels)``: the lowest and the highest
-    quality to look at for a budget.
+    quality to look at for a budget. What it keeps in ``enhanced`` (`ModelCodec`) is told by
+    ``cgen compress`` and ``decompress``.
     """
 
     def compress(self, image: Picture, *, quality: float | None = None, **options: Any) -> bytes:
