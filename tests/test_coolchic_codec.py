@@ -80,7 +80,7 @@ def test_a_rate_and_a_quality_are_reached(target, wanted, slack, photo, cgen, wo
     """Nearly, too: neither end of the range is as near."""
     monkeypatch.setitem(SCHEDULES, "draft", QUICK)
     photo.save("a.png")
-    command = ("compress", "a.png", "--codec", "cool-chic-v1", "--preset", "draft", "--force")
+    command = ("compress", "a.png", "--codec", "cool-chic-v1", "--preset", "draft")
 
     def reached(option, value):
         status, _, err = cgen(*command, option, value)

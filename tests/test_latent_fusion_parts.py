@@ -86,7 +86,7 @@ class TestRefusals:
         [
             ({"tau": 1.5}, "tau 1.5: give a number from 0"),
             ({"mode": "fast"}, "give one of cached, paper"),
-            ({"num_inference_steps": 0}, "give 1 to 1000"),
+            ({"num_inference_steps": 0}, "from 1 to 1000"),
             ({"output_type": "latent"}, "give one of pil, np, pt"),
         ],
     )
