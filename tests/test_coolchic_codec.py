@@ -65,7 +65,7 @@ def test_another_rate_of_the_same_picture_starts_from_the_first(photo):
     x, seen = tensor_of(photo), []
     first, _ = fit(x, V1, 1e-3, QUICK)
     other, steps = fit(x, V1, 2e-2, QUICK, start=first, progress=lambda d, s: seen.append(d))
-    assert seen[-1] == 60 // 4 + 30  # no warm-up, a quarter of the first stage
+    assert seen[-1] == 60 + 30  # no warm-up
     few, many = (
         sum(map(len, coolchic_files.write(network, steps)[0][2:])) for network in (other, first)
     )
@@ -198,12 +198,12 @@ def test_damaged_and_hostile_files(file):
         with pytest.raises(BitstreamError):
             codec.decompress(pack(header, attack))
     refused = 0
-    for attack in itertools.islice(attacks(chunks, rng), 2000):
+    for attack in itertools.islice(attacks(chunks, rng), 1000):
         try:
             assert codec.decompress(pack(header, attack)).size == (40, 30)
         except BitstreamError:
             refused += 1
-    assert refused > 1500
+    assert refused > 750
 
 
 def attacks(chunks, rng):

@@ -47,7 +47,7 @@ class OverfittedCodec:
 
     name: ClassVar[str]
     goes_down: ClassVar[bool] = True
-    """A fit goes on from one at a higher quality; see `encoder`."""
+    """A fit starts from one at a higher quality; see `encoder`."""
     default_loss: ClassVar[str]
     network_chunks: ClassVar[int | None] = None
     """The first so many of a file hold the networks; None: all."""
@@ -103,8 +103,8 @@ class OverfittedCodec:
     ) -> Callable[[float | None], bytes]:
         """`compress` for several qualities of one picture: ``encoder(image)(quality)``.
 
-        A fit of COOL-CHIC goes on from the nearest one at a higher quality, if there is one:
-        latents that die out do so quickly, those that have died come back slowly.
+        A fit of COOL-CHIC starts with the networks of the nearest one at a higher quality, if there
+        is one, instead of a warm-up.
 
         Arguments and errors are those of `compress`.
         """

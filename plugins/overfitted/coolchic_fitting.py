@@ -20,7 +20,7 @@ from compressai_gen.training.state_file import StateFile
 from compressai_gen_plugins.overfitted.coolchic import CoolChic, grid_sizes
 from compressai_gen_plugins.overfitted.coolchic_cost import PREFIX, Cost, loss_of, noise_of
 from compressai_gen_plugins.overfitted.coolchic_schedules import Schedule, Stage
-from compressai_gen_plugins.overfitted.coolchic_start import exchange_rate, lifted
+from compressai_gen_plugins.overfitted.coolchic_start import exchange_rate, lifted, without_latents
 from compressai_gen_plugins.overfitted.coolchic_versions import Version
 from compressai_gen_plugins.overfitted.coolchic_weights import Steps, choose_steps, kinds, rounded
 from compressai_gen_plugins.overfitted.fits import Progress, checked, training
@@ -78,7 +78,7 @@ def fit(
         loss: name of a registered one.
         same_lambda: leave lambda alone, whatever the loss; otherwise rates are about those of mse.
         seed: of initial weights and noise.
-        start: a network of the same picture at another rate, which goes on by a shorter schedule.
+        start: a network of the same picture at another rate, whose weights and gains are taken.
         state: a folder that the state is kept in, from which an interrupted fit goes on.
         progress: called now and then.
 
@@ -158,8 +158,7 @@ class Fitting:
             if start is None:
                 self.warm_up()
             else:
-                weights = {PREFIX + name: value for name, value in start.state_dict().items()}
-                self.take([weights] * len(self.x))
+                self.take([without_latents(start)] * len(self.x))
             self.save()
         for number, stage in enumerate(self.schedule.stages[self.stage :], self.stage):
             self.adapt()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,8 @@ class Schedule:
         return warming + sum(stage.iterations for stage in self.stages)
 
     def continued(self) -> Schedule:
-        """For a network that was fitted to the same picture at another rate: no warm-up, and a
-        quarter of the first stage.
-        """
-        first, *others = self.stages
-        short = replace(first, iterations=first.iterations // 4)
-        return Schedule((), (short, *others))
+        """For a network that was fitted to the same picture at another rate: no warm-up."""
+        return Schedule((), self.stages)
 
 
 _FALL = (
