@@ -24,8 +24,10 @@ from compressai_gen.errors import BitstreamError, OptionError
 from compressai_gen_plugins.overfitted import coolchic_files
 from compressai_gen_plugins.overfitted.codec import CoolChicV2Codec
 from compressai_gen_plugins.overfitted.coolchic import CoolChic
+from compressai_gen_plugins.overfitted.coolchic_cost import PREFIX
 from compressai_gen_plugins.overfitted.coolchic_model import multiplier_at
 from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES
+from compressai_gen_plugins.overfitted.coolchic_start import without_latents
 from compressai_gen_plugins.overfitted.coolchic_versions import V1, V2
 from compressai_gen_plugins.overfitted.coolchic_weights import Steps, choose_steps, levels, put
 
@@ -66,6 +68,10 @@ def test_another_rate_of_the_same_picture_starts_from_the_first(photo):
     first, _ = fit(x, V1, 1e-3, QUICK)
     other, steps = fit(x, V1, 2e-2, QUICK, start=first, progress=lambda d, s: seen.append(d))
     assert seen[-1] == 60 + 30  # no warm-up
+    taken = without_latents(first)
+    assert not any(grid.any() for name, grid in taken.items() if "grids." in name)
+    assert torch.equal(taken[f"{PREFIX}log2_gains"], first.log2_gains)
+    assert torch.equal(taken[f"{PREFIX}arm.layers.0.weight"], first.arm.layers[0].weight)
     few, many = (
         sum(map(len, coolchic_files.write(network, steps)[0][2:])) for network in (other, first)
     )

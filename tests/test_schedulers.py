@@ -136,3 +136,25 @@ def test_seeds_from_a_generator():
     first, second = drawn_seed(generator), drawn_seed(generator)
     assert first != second
     assert drawn_seed(step_generator(5)) == first
+
+
+def test_stock_schedulers_can_be_swapped(pipe, data):
+    config, pictures = diffeic.default_scheduler().config, []
+    for name in ("DDIMScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler"):
+        scheduler = made(name, config, clip_sample=False)
+        pictures.append(pipe.decompress(data, num_inference_steps=4, scheduler=scheduler))
+        assert np.isfinite(np.asarray(pictures[-1])).all()
+    pictures.append(pipe.decompress(data, num_inference_steps=4))
+    assert len({np.asarray(image).tobytes() for image in pictures}) == 4
+    assert isinstance(pipe.scheduler, diffusers.DDPMScheduler)
+
+
+def test_v_prediction(data):
+    scheduler = made(
+        "DDIMScheduler",
+        diffeic.default_scheduler().config,
+        prediction_type="v_prediction",
+        clip_sample=False,
+    )
+    image = small_diffeic(scheduler=scheduler).decompress(data, num_inference_steps=2)
+    assert image.size == (100, 72)
