@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from quick_fits import psnr, small_photo, tensor_of
 
-from compressai_gen_plugins.overfitted import nif_fitting, stack, weights
+from compressai_gen_plugins.overfitted import nif_fitting, stack
 from compressai_gen_plugins.overfitted.codec import NifCodec
 from compressai_gen_plugins.overfitted.nif import (
     QUALITIES,
@@ -61,43 +60,6 @@ def test_one_picture_in_strips():
     whole, strips = network.picture(9, 7, rows=100), network.picture(9, 7, rows=2)
     torch.testing.assert_close(whole, strips)
     assert whole.shape == (1, 3, 9, 7)
-
-
-def test_weights_come_back_as_their_rounded_selves():
-    torch.manual_seed(0)
-    tensors = [torch.randn(40, 30) * 0.1, torch.zeros(7), torch.rand(5) * 1e-3, torch.ones(1)]
-    side, stream, crc = weights.pack_tensors(tensors)
-    back, other = weights.unpack_tensors(side, stream, [t.shape for t in tensors])
-    assert crc == other
-    for tensor, got in zip(tensors, back, strict=True):
-        levels, bound = weights.quantised(tensor)
-        assert torch.equal(got, weights.dequantised(levels, bound))
-        assert (got - tensor).abs().max() <= 0.5001 * bound / weights.LEVELS
-        assert np.float16(bound) == bound
-    assert len(side) == 3 * len(tensors)
-    assert len(stream) < 40 * 30  # less than eight bits a weight
-
-
-def test_the_tables_are_distributions_and_the_cheapest_is_chosen():
-    rows = weights.tables().cdf.view(63, -1)
-    assert (rows.diff(dim=1) > 0).all()
-    assert (rows[:, 0] == 0).all()
-    assert (rows[:, -1] == 2**16).all()
-    middle = rows.diff(dim=1)[:, weights.LEVELS]
-    assert (middle[:-1] > middle[1:]).all()
-    generator = np.random.default_rng(0)
-    for spread in (0.3, 5, 60):
-        levels = torch.from_numpy(generator.laplace(0, spread, 4000).round().clip(-127, 127))
-        chosen = weights.cheapest_row(levels)
-        sizes = []
-        for number in range(0, 63, 3):
-            encoder = weights.Encoder()
-            symbols = levels.numpy().astype(np.int64)
-            encoder.push(symbols, np.full_like(symbols, number), weights.tables())
-            sizes.append(len(encoder.finish()))
-        encoder = weights.Encoder()
-        encoder.push(symbols, np.full_like(symbols, chosen), weights.tables())
-        assert len(encoder.finish()) <= min(sizes) + 4
 
 
 def test_the_learning_rate():

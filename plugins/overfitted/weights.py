@@ -1,7 +1,8 @@
 """The weights of a network as the bytes of a file: eight bits each, entropy-coded.
 
-Every tensor has a bound (a float16) and one of 63 two-sided geometric distributions. These are
-built with integers, so that they are the same on every machine; nothing in a file is code.
+Every tensor has one of 63 two-sided geometric distributions, of its integers or of what is left
+of them without three, five or seven low bits, which lie flat; of NIF it has a bound (float16), too.
+All is built with integers, so that it is the same on every machine; nothing in a file is code.
 """
 
 from __future__ import annotations
@@ -15,7 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compressai_gen.entropy.range_coder import Decoder, Encoder, as_integers
+from compressai_gen.entropy.range_coder import (
+    MAX_SYMBOL,
+    Decoder,
+    Encoder,
+    Integers,
+    as_integers,
+)
 from compressai_gen.entropy.tables import TOTAL, CdfTables
 from compressai_gen.errors import CorruptedFileError
 
@@ -25,26 +32,34 @@ LEVELS = 127
 RATIOS = 64
 """Row r of the tables has the probabilities ((r + 1) / RATIOS) ** |k|, up to a factor."""
 
+GEOMETRIC = RATIOS - 1
+SHIFTS = (0, 3, 5, 7)
+"""Low bits that are coded apart: what is wide has a distribution, too. A tensor's number in a file
+is its row, and GEOMETRIC times the index of its shift."""
+
+ESCAPE = 16
+"""Bits of a number outside of a row beside the row's own, about."""
+
 BOUND_BYTES = 2
 
 
 @lru_cache(maxsize=1)
 def tables() -> CdfTables:
-    """One distribution of -LEVELS ... LEVELS a row."""
-    rows = [row(n) for n in range(1, RATIOS)]
+    """Geometric distributions of -LEVELS ... LEVELS, one a row, then the flat ones of low bits."""
+    sizes = [abs(k) for k in range(-LEVELS, LEVELS + 1)]
+    rows = [row([n**k * RATIOS ** (LEVELS - k) for k in sizes]) for n in range(1, RATIOS)]
+    rows += [row([1] * 2**shift) for shift in SHIFTS[1:]]
     made = CdfTables(len(rows), sum(map(len, rows)))
     made.cdf.copy_(torch.tensor([entry for entries in rows for entry in entries]))
-    made.length.fill_(len(rows[0]))
-    made.offset.fill_(-LEVELS)
+    made.length.copy_(torch.tensor([len(entries) for entries in rows]))
+    made.offset[:GEOMETRIC] = -LEVELS
     return made
 
 
-def row(numerator: int) -> list[int]:
+def row(weights: Sequence[int]) -> list[int]:
     """Cumulative frequencies: every symbol, and the unused tail, has one at least."""
-    sizes = [abs(k) for k in range(-LEVELS, LEVELS + 1)]
-    weights = [numerator**n * RATIOS ** (LEVELS - n) for n in sizes] + [0]
-    spare, whole = TOTAL - len(weights), sum(weights)
-    return [0, *(spare * done // whole + k for k, done in enumerate(accumulate(weights), 1))]
+    spare, whole = TOTAL - len(weights) - 1, sum(weights)
+    return [0, *(spare * done // whole + k for k, done in enumerate(accumulate([*weights, 0]), 1))]
 
 
 def quantised(tensor: Tensor) -> tuple[Tensor, float]:
@@ -65,44 +80,78 @@ def dequantised(levels: Tensor, bound: float) -> Tensor:
     return (levels.double() * (bound / LEVELS)).float()
 
 
-def cheapest_row(levels: Tensor) -> int:
-    """The distribution that codes these levels in the fewest bits."""
-    inside = as_integers(levels).clip(-LEVELS, LEVELS)  # what lies beyond costs the same in all
-    counts = np.bincount(inside + LEVELS, minlength=2 * LEVELS + 1)
-    cdfs = tables().cdf.view(RATIOS - 1, -1).numpy().astype(np.float64)
-    bits = -np.log2(np.diff(cdfs)[:, : 2 * LEVELS + 1] / TOTAL)
-    return int((bits @ counts).argmin())
+def cheapest(levels: Integers) -> int:
+    """The number of the distribution that codes these levels in the fewest bits, about."""
+    entries = tables().cdf[: GEOMETRIC * (2 * LEVELS + 3)].view(GEOMETRIC, -1)
+    bits = -np.log2(np.diff(entries.numpy().astype(np.float64)) / TOTAL)
+    bits[:, -1] += ESCAPE
+    costs = []
+    for shift in SHIFTS:
+        places = split(levels, shift)[0] + LEVELS
+        places[(places < 0) | (places > 2 * LEVELS)] = 2 * LEVELS + 1
+        counts = np.bincount(places, minlength=2 * LEVELS + 2)
+        costs.append(bits @ counts + shift * levels.size)
+    return int(np.concatenate(costs).argmin())
+
+
+def split(levels: Integers, shift: int) -> tuple[Integers, Integers]:
+    """The nearest multiple of 2**shift as an integer, and the low bits, from 0 on."""
+    moved = levels + (1 << shift >> 1)
+    return moved >> shift, moved & (1 << shift) - 1
+
+
+def joined(high: Integers, low: Integers, shift: int) -> Integers:
+    """What :func:`split` parted.
+
+    Raises:
+        CorruptedFileError: for what cannot have come from there.
+    """
+    levels = (high << shift) + low - (1 << shift >> 1)
+    if ((low < 0) | (low >> shift > 0)).any() or (abs(levels) > MAX_SYMBOL).any():
+        raise CorruptedFileError("a weight of the network is out of range")
+    return levels
+
+
+def parts(number: int, count: int) -> tuple[int, list[Integers]]:
+    """Shift of a distribution, and rows of the tables for so many numbers and their low bits."""
+    place, high = divmod(number, GEOMETRIC)
+    rows = [high] if place == 0 else [high, GEOMETRIC + place - 1]
+    return SHIFTS[place], [np.full(count, row) for row in rows]
 
 
 def pack_levels(tensors: Sequence[Tensor]) -> tuple[bytes, bytes, int]:
-    """Integers in float, a tensor each: a row of the tables a tensor, the stream, the CRC32.
+    """Integers in float, a tensor each: a byte a tensor, the stream, the CRC32.
 
     At least four numbers in all, each below 2**14.
     """
-    rows, encoder = bytes(map(cheapest_row, tensors)), Encoder()
-    for levels, number in zip(tensors, rows, strict=True):
-        symbols = as_integers(levels)
-        encoder.push(symbols, np.full_like(symbols, number), tables())
-    return rows, encoder.finish(), encoder.crc
+    integers = [as_integers(levels) for levels in tensors]
+    numbers, encoder = bytes(map(cheapest, integers)), Encoder()
+    for levels, number in zip(integers, numbers, strict=True):
+        shift, rows = parts(number, levels.size)
+        for symbols, own in zip(split(levels, shift), rows, strict=False):
+            encoder.push(symbols, own, tables())
+    return numbers, encoder.finish(), encoder.crc
 
 
 def unpack_levels(
-    rows: bytes, stream: bytes, shapes: Sequence[Sequence[int]]
+    numbers: bytes, stream: bytes, shapes: Sequence[Sequence[int]]
 ) -> tuple[list[Tensor], int]:
     """What :func:`pack_levels` packed, int64, and the CRC32.
 
     Args:
-        rows, stream: untrusted.
+        numbers, stream: untrusted.
         shapes: of the tensors.
 
     Raises:
         CorruptedFileError: if they cannot have come from :func:`pack_levels`.
     """
-    if len(rows) != len(shapes) or max(rows) >= RATIOS - 1:
+    if len(numbers) != len(shapes) or max(numbers) >= GEOMETRIC * len(SHIFTS):
         raise CorruptedFileError("the tensors of the network have impossible distributions")
-    decoder, tensors = Decoder(stream, sum(map(math.prod, shapes))), []
-    for number, shape in zip(rows, shapes, strict=True):
-        levels = decoder.pull(np.full(math.prod(shape), number), tables())
+    decoder, tensors = Decoder(stream, 2 * sum(map(math.prod, shapes))), []
+    for number, shape in zip(numbers, shapes, strict=True):
+        shift, rows = parts(number, math.prod(shape))
+        high, *low = (decoder.pull(own, tables()) for own in rows)
+        levels = joined(high, low[0] if low else np.zeros_like(high), shift)
         tensors.append(torch.from_numpy(levels).view(tuple(shape)))
     decoder.finish()
     return tensors, decoder.crc
