@@ -1,4 +1,4 @@
-"""The weights of a network as the bytes of a file: eight bits each, entropy-coded.
+"""The weights of a network as the bytes of a file: integers, entropy-coded.
 
 Every tensor has one of 63 two-sided geometric distributions, of its integers or of what is left
 of them without three, five or seven low bits, which lie flat; of NIF it has a bound (float16), too.
