@@ -1,4 +1,4 @@
-"""NIF: the published sizes, weights as bytes, fits that can be interrupted."""
+"""NIF: the published sizes, the schedule, fits that can be interrupted."""
 
 from __future__ import annotations
 

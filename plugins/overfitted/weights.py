@@ -27,15 +27,17 @@ from compressai_gen.entropy.tables import TOTAL, CdfTables
 from compressai_gen.errors import CorruptedFileError
 
 LEVELS = 127
-"""Weights are multiples of bound / LEVELS, at most LEVELS of them either way."""
+"""Largest integer of a row. NIF's weights are multiples of bound / LEVELS, none is beyond it."""
 
 RATIOS = 64
 """Row r of the tables has the probabilities ((r + 1) / RATIOS) ** |k|, up to a factor."""
 
 GEOMETRIC = RATIOS - 1
+"""Such rows; those of low bits follow."""
+
 SHIFTS = (0, 3, 5, 7)
-"""Low bits that are coded apart: what is wide has a distribution, too. A tensor's number in a file
-is its row, and GEOMETRIC times the index of its shift."""
+"""Low bits that are coded apart, so that wide tensors have a distribution, too. A tensor's number
+in a file is its row, and GEOMETRIC times the index of its shift."""
 
 ESCAPE = 16
 """Bits of a number outside of a row beside the row's own, about."""
@@ -81,7 +83,7 @@ def dequantised(levels: Tensor, bound: float) -> Tensor:
 
 
 def cheapest(levels: Integers) -> int:
-    """The number of the distribution that codes these levels in the fewest bits, about."""
+    """The number of the distribution that codes levels (n,) in the fewest bits, about."""
     entries = tables().cdf[: GEOMETRIC * (2 * LEVELS + 3)].view(GEOMETRIC, -1)
     bits = -np.log2(np.diff(entries.numpy().astype(np.float64)) / TOTAL)
     bits[:, -1] += ESCAPE
@@ -95,13 +97,13 @@ def cheapest(levels: Integers) -> int:
 
 
 def split(levels: Integers, shift: int) -> tuple[Integers, Integers]:
-    """The nearest multiple of 2**shift as an integer, and the low bits, from 0 on."""
+    """Levels (n,) over 2**shift, rounded, and what is left, in [0, 2**shift), half of that at 0."""
     moved = levels + (1 << shift >> 1)
     return moved >> shift, moved & (1 << shift) - 1
 
 
 def joined(high: Integers, low: Integers, shift: int) -> Integers:
-    """What :func:`split` parted.
+    """What :func:`split` parted, untrusted, (n,) each.
 
     Raises:
         CorruptedFileError: for what cannot have come from there.
@@ -112,8 +114,8 @@ def joined(high: Integers, low: Integers, shift: int) -> Integers:
     return levels
 
 
-def parts(number: int, count: int) -> tuple[int, list[Integers]]:
-    """Shift of a distribution, and rows of the tables for so many numbers and their low bits."""
+def rows_for(number: int, count: int) -> tuple[int, list[Integers]]:
+    """A distribution's shift, and the rows (count,) of the tables for levels and for low bits."""
     place, high = divmod(number, GEOMETRIC)
     rows = [high] if place == 0 else [high, GEOMETRIC + place - 1]
     return SHIFTS[place], [np.full(count, row) for row in rows]
@@ -127,7 +129,7 @@ def pack_levels(tensors: Sequence[Tensor]) -> tuple[bytes, bytes, int]:
     integers = [as_integers(levels) for levels in tensors]
     numbers, encoder = bytes(map(cheapest, integers)), Encoder()
     for levels, number in zip(integers, numbers, strict=True):
-        shift, rows = parts(number, levels.size)
+        shift, rows = rows_for(number, levels.size)
         for symbols, own in zip(split(levels, shift), rows, strict=False):
             encoder.push(symbols, own, tables())
     return numbers, encoder.finish(), encoder.crc
@@ -149,7 +151,7 @@ def unpack_levels(
         raise CorruptedFileError("the tensors of the network have impossible distributions")
     decoder, tensors = Decoder(stream, 2 * sum(map(math.prod, shapes))), []
     for number, shape in zip(numbers, shapes, strict=True):
-        shift, rows = parts(number, math.prod(shape))
+        shift, rows = rows_for(number, math.prod(shape))
         high, *low = (decoder.pull(own, tables()) for own in rows)
         levels = joined(high, low[0] if low else np.zeros_like(high), shift)
         tensors.append(torch.from_numpy(levels).view(tuple(shape)))
