@@ -89,6 +89,21 @@ def test_transparent_pixels(cgen: Cgen):
 
 
 @pytest.mark.usefixtures("work")
+def test_a_line_that_cannot_be_parsed(cgen: Cgen):
+    assert_one_line(cgen("compress"), "compress:", "required: IN", "see cgen compress --help")
+    assert_one_line(cgen("compress", "photo.png", "--quality", "best"), "--quality", "'best'")
+    assert_one_line(
+        cgen("compress", "photo.png", "--quality", 1, "--bpp", 0.3), "--bpp", "not allowed with"
+    )
+    assert_one_line(cgen("train", "nosuch"), "train:", "'nosuch'", "'latent-fusion'")
+    assert_one_line(cgen("train", "diffeic", "--steps", "x"), "see cgen train diffeic --help")
+    assert_one_line(cgen("convert", "nosuch"), "convert:", "'nosuch'", "'hific'")
+    assert_one_line(cgen("convert", "hific"), "convert hific:", "--out")
+    assert_one_line(cgen("loss-study"), "loss-study:")
+    assert names() == ["photo.png"]
+
+
+@pytest.mark.usefixtures("work")
 def test_nothing_is_overwritten_by_surprise(cgen: Cgen):
     photo = Path("photo.png").read_bytes()
     assert_one_line(cgen("compress", "photo.png", "-o", "photo.png"), "the output is the input")

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from compressai_gen.cli.parser import Parser
 from compressai_gen.plugins import registry
 
 
-class ConverterParser(argparse.ArgumentParser):
+class ConverterParser(Parser):
     """Parser of one converter's arguments; the converter adds its own when it is chosen."""
 
     def __init__(self, *args: Any, converter: str, **options: Any) -> None:

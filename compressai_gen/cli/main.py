@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from compressai_gen import __version__
+from compressai_gen.cli.parser import Parser
 from compressai_gen.errors import CodecError, UnknownNameError
 from compressai_gen.notes import CodecNote
 from compressai_gen.plugins import PluginWarning, registry
@@ -108,7 +109,7 @@ def _dispatch(argv: list[str]) -> int:
     module, summary = _find(name)
     if hasattr(module, "main"):
         return int(module.main(rest) or 0)
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"cgen {name}",
         description=module.__doc__ or summary,
         formatter_class=argparse.RawDescriptionHelpFormatter,

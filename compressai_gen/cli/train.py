@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from compressai_gen.cli.parser import Parser
 from compressai_gen.options import add_options, given_options, parse_options
 from compressai_gen.plugins import registry
 
 LIST = "list"  # in the place of a recipe
 
 
-class RecipeParser(argparse.ArgumentParser):
+class RecipeParser(Parser):
     """Parser of one recipe's arguments; its help imports the recipe, for the names of presets."""
 
     def __init__(self, *args: Any, recipe: str | None = None, **options: Any) -> None:
