@@ -12,6 +12,7 @@ from cgen_command import Cgen, assert_one_line, names
 from cgen_command import cgen as cgen
 from PIL import Image
 from skimage import data as photographs
+from small_diffeic import small_unet, tiny_vae
 
 from compressai_gen.cli.main import main
 from compressai_gen.cli.train import parse_argument
@@ -19,6 +20,7 @@ from compressai_gen.errors import CheckpointError, OptionError
 from compressai_gen.plugins import registry
 from compressai_gen.training.presets import remember
 from compressai_gen.training.recipe import Recipe
+from diffusers_codec.pipelines.diffeic import default_scheduler
 
 TINY = ["--argument", "N=8", "--argument", "M=8", "--crop", "64", "--batch-size", "1"]
 TINY += ["--minutes", "1"]  # at most, where a mistake goes unseen
@@ -73,6 +75,33 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_impossible_settings(cgen: Cgen, option: str, value: str, words: str):
     assert_one_line(cgen(*TRAIN, "--steps", "1", option, value), words)
     assert names() == ["photos"]
+
+
+@pytest.mark.usefixtures("work")
+@pytest.mark.parametrize(
+    ("recipe", "options", "words"),
+    [
+        ("prior", ["--argument", "unet={'foo': 3}"], "UNet2DConditionModel cannot be built with"),
+        ("prior", ["--argument", "vae={'foo': 3}"], "AutoencoderTiny cannot be built with"),
+        ("prior", ["--argument", "foo=3"], "give a dictionary for vae or unet"),
+        ("prior", ["--teacher", "a/b/c"], "no autoencoder a/b/c on this machine"),
+        ("prior", ["--stage", "unet"], "no autoencoder in run/prior/vae: train it first"),
+        ("diffeic", ["--prior", "prior", "--argument", "foo=3"], "diffeic-lfgcm cannot be built"),
+        ("latent-fusion", ["--argument", "foo=3"], "argument foo: D takes width, units"),
+        ("latent-fusion", ["--argument", "width=-3"], "D cannot be built with"),
+    ],
+)
+def test_a_mistake_leaves_no_run_behind(cgen: Cgen, recipe: str, options: list[str], words: str):
+    tiny_vae().save_pretrained("teacher")
+    tiny_vae().save_pretrained("prior/vae")
+    small_unet().save_pretrained("prior/unet")
+    default_scheduler().save_pretrained("prior/scheduler")
+    tiny = ["--crop", "64", "--batch-size", "1", "--minutes", "1", "--steps", "1"]
+    losses = {"diffeic": [], "prior": ["--loss", "mse", "--teacher", "teacher"]}
+    own = losses.get(recipe, ["--loss", "mse"])
+    line = ["train", recipe, "--data", "photos", "--out", "run", *tiny, *own, *options]
+    assert_one_line(cgen(*line), words)
+    assert names() == ["photos", "prior", "teacher"]
 
 
 def test_weight_decay_is_a_rate_too():

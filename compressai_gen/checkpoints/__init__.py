@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         architecture_class,
         architecture_names,
         architecture_of,
+        build,
         build_model,
         constructor_arguments,
     )
@@ -38,6 +39,7 @@ _HEAVY = {
     "architecture_class": "architectures",
     "architecture_names": "architectures",
     "architecture_of": "architectures",
+    "build": "architectures",
     "build_model": "architectures",
     "constructor_arguments": "architectures",
     "model_card": "card",
@@ -55,6 +57,7 @@ __all__ = [
     "architecture_class",
     "architecture_names",
     "architecture_of",
+    "build",
     "build_model",
     "cache_folder",
     "compressai_state_dict",

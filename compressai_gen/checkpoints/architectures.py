@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from compressai.models import CompressionModel
 from torch import nn
@@ -12,6 +12,8 @@ from torch import nn
 from compressai_gen.errors import CheckpointError, UnknownNameError
 from compressai_gen.plugins import registry
 from compressai_gen.registry import import_target
+
+Module = TypeVar("Module")
 
 NOT_OF_IMAGES = ("compressai.models.video", "compressai.models.pointcloud")
 
@@ -63,14 +65,27 @@ def build_model(architecture: str, arguments: Mapping[str, Any]) -> CompressionM
         UnknownNameError: for an unknown architecture.
         CheckpointError: if its constructor refuses the arguments.
     """
-    model_class = architecture_class(architecture)
+    return build(architecture_class(architecture), arguments, architecture)
+
+
+def build(module_class: type[Module], arguments: Mapping[str, Any], name: str) -> Module:
+    """A module whose arguments are a user's.
+
+    Args:
+        module_class: its class.
+        arguments: of its constructor.
+        name: what the user calls it.
+
+    Raises:
+        CheckpointError: if its constructor refuses the arguments.
+    """
     try:
-        return model_class(**arguments)
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        return module_class(**arguments)
+    except (TypeError, ValueError, AssertionError, RuntimeError, IndexError) as error:
         reason = str(error) or type(error).__name__
         raise CheckpointError(
-            f"{architecture} cannot be built with {dict(arguments)}: {reason}; its arguments are "
-            f"{', '.join(_parameters(model_class))}"
+            f"{name} cannot be built with {dict(arguments)}: {reason}; its arguments are "
+            f"{', '.join(_parameters(module_class))}"
         ) from error
 
 

@@ -9,8 +9,11 @@ from compressai_gen.errors import CheckpointError, MissingWeightsError, OptionEr
 from compressai_gen.training.presets import Recipes, Run
 
 if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
     from compressai_gen.training.loop import Task
     from compressai_gen_plugins.diffeic.prior import PriorRecipe
+    from compressai_gen_plugins.diffeic.prior_tasks import VaeTask
 
 IDENTITY = ("arguments", "autoencoder", "teacher", "loss")
 """Fields that a run cannot change on its way."""
@@ -26,14 +29,22 @@ class PriorRecipes(Recipes["PriorRecipe"]):
     """
 
     def run(self, run: Run[PriorRecipe]) -> Path:
-        """Train one stage or both."""
+        """Train one stage or both; mistakes are told before anything is written."""
         recipe, prior = run.recipe, PriorRun(run)
-        stage = recipe.stage
+        stage, finished = recipe.stage, (prior.folder / "vae").exists()
+        if stage == "unet" and not finished:
+            raise CheckpointError(
+                f"no autoencoder in {prior.folder / 'vae'}: train it first, with --stage vae"
+            )
+        task = prior.vae_task() if stage == "vae" or not finished else None
+        unet = prior.new_unet() if stage != "vae" else None
         run.remember(IDENTITY)
-        if stage == "vae" or (stage == "both" and not (prior.folder / "vae").exists()):
-            prior.train_vae(recipe.minutes * (1 if stage == "vae" else recipe.vae_share))
-        if stage != "vae":
-            prior.train_unet(recipe.minutes * (1 if stage == "unet" else 1 - recipe.vae_share))
+        if task is not None:
+            share = 1 if stage == "vae" else recipe.vae_share
+            prior.train(task, recipe.replace(minutes=share * recipe.minutes), "vae")
+        if unet is not None:
+            share = 1 if stage == "unet" else 1 - recipe.vae_share
+            prior.train_unet(unet, share * recipe.minutes)
         return prior.folder
 
     def usage(self, folder: Path) -> str:
@@ -47,8 +58,13 @@ class PriorRun:
     def __init__(self, run: Run[PriorRecipe]) -> None:
         self.run, self.recipe, self.folder = run, run.recipe, run.out / "prior"
 
-    def train_vae(self, minutes: float) -> None:
-        """The first stage."""
+    def vae_task(self) -> VaeTask:
+        """The first stage.
+
+        Raises:
+            OptionError: for a teacher with other latents.
+            MissingWeightsError: there is no teacher, or no loss network.
+        """
         from compressai_gen.losses.loading import load_loss
         from compressai_gen_plugins.diffeic.prior_tasks import VaeTask
         from diffusers_codec.models.autoencoders import latent_channels
@@ -62,18 +78,15 @@ class PriorRun:
                 f"{own}: make them equal"
             )
         loss = load_loss(recipe.loss)
-        task = VaeTask(vae, teacher, loss, recipe.loss_weight, recipe.latent_weight)
-        self.train(task, recipe.replace(minutes=minutes), "vae")
+        return VaeTask(vae, teacher, loss, recipe.loss_weight, recipe.latent_weight)
 
-    def train_unet(self, minutes: float) -> None:
+    def train_unet(self, unet: UNet2DConditionModel, minutes: float) -> None:
         """The second stage, on the latents of the first."""
         from compressai_gen_plugins.diffeic.prior_tasks import NoiseTask
         from diffusers_codec.pipelines.diffeic import default_scheduler
 
-        recipe, folder = self.recipe, self.folder / "vae"
-        if not folder.exists():
-            raise CheckpointError(f"no autoencoder in {folder}: train it first, with --stage vae")
-        task = NoiseTask(self.new_unet(), open_autoencoder(str(folder)), recipe.draws, recipe.gamma)
+        recipe, vae = self.recipe, open_autoencoder(str(self.folder / "vae"))
+        task = NoiseTask(unet, vae, recipe.draws, recipe.gamma)
         stage = recipe.replace(minutes=minutes, crop=recipe.unet_crop, batch_size=recipe.unet_batch)
         self.train(task, stage, "unet")
         default_scheduler().save_pretrained(self.folder / "scheduler")
@@ -87,9 +100,12 @@ class PriorRun:
         import diffusers
         import torch
 
+        from compressai_gen.checkpoints import build
+
         if self.run.init is not None:
             return open_part(diffusers.AutoModel, self.run.init, "vae")
-        vae: Any = getattr(diffusers, self.recipe.autoencoder)(**self.recipe.arguments["vae"])
+        kind: Any = getattr(diffusers, self.recipe.autoencoder)
+        vae = build(kind, self.recipe.arguments["vae"], self.recipe.autoencoder)
         if self.recipe.autoencoder == "AutoencoderKL":
             last, channels = vae.encoder.conv_out, vae.config.latent_channels
             with torch.no_grad():
@@ -97,13 +113,15 @@ class PriorRun:
                 last.bias[channels:] = -30
         return vae
 
-    def new_unet(self) -> Any:
+    def new_unet(self) -> UNet2DConditionModel:
         """A fresh UNet, or that of ``init``."""
         from diffusers import UNet2DConditionModel
 
+        from compressai_gen.checkpoints import build
+
         if self.run.init is not None:
             return open_part(UNet2DConditionModel, self.run.init, "unet")
-        return UNet2DConditionModel(**self.recipe.arguments["unet"])
+        return build(UNet2DConditionModel, self.recipe.arguments["unet"], "UNet2DConditionModel")
 
     def train(self, task: Task, recipe: PriorRecipe, part: str) -> None:
         """Train one part and save it."""

@@ -76,18 +76,20 @@ def start(recipe: DiffEICRecipe, unet: Any, init: str | None) -> Trained:
     """Fresh modules, or those of another pipeline.
 
     Raises:
-        CheckpointError: if ``init`` has none.
+        CheckpointError: if ``init`` has none, or for arguments that there are not.
     """
     import torch
 
+    from compressai_gen.checkpoints import build
     from compressai_gen.models.lfgcm import Lfgcm
+    from compressai_gen_plugins.diffeic.plugin import ARCHITECTURE
     from compressai_gen_plugins.diffeic.tasks import Trained
     from diffusers_codec.models.compression_model import CompressionModelComponent
     from diffusers_codec.models.diffeic_control import DiffEICControlModel
 
     if init is None:
         codec, control = (
-            Lfgcm(**recipe.arguments),
+            build(Lfgcm, recipe.arguments, ARCHITECTURE),
             DiffEICControlModel.from_unet(unet, recipe.control_ratio),
         )
         with torch.no_grad():

@@ -40,9 +40,10 @@ class FusionRecipes(Recipes["FusionRecipe"]):
     """
 
     def run(self, run: Run[FusionRecipe]) -> Path:
-        """Both stages; D is made first, so that mistakes are told before anything is trained."""
+        """Both stages; D is made first, so that mistakes are told before anything is written."""
         stages = FusionRun(run)
         fusion = stages.fusion()
+        run.remember(IDENTITY)
         return stages.train_fusion(fusion, stages.train_auxiliary())
 
     def usage(self, folder: Path) -> str:
@@ -69,7 +70,6 @@ class FusionRun:
                 "it; without one there is --preset variant-1"
             )
         self.loss = picture_loss(run.recipe, self.codec.metric)
-        run.remember(IDENTITY)
 
     def base(self) -> Base:
         """The codec as both stages use it."""
@@ -151,6 +151,7 @@ class FusionRun:
             OptionError: arguments that D does not take, or that ``init`` was not made with.
             CheckpointError: ``init`` is none, or for other latents or rates.
         """
+        from compressai_gen.checkpoints import build
         from compressai_gen.training.data import PhotoCrops
         from compressai_gen_plugins.latent_fusion.tasks import latent_statistics
         from diffusers_codec.models.latent_fusion import LatentFusionModel
@@ -161,7 +162,7 @@ class FusionRun:
         shape = {"latent_channels": len(mean), "rate_points": base.levels}
         check_arguments(arguments)
         if self.run.init is None:
-            fusion = LatentFusionModel(**shape, **arguments)
+            fusion = build(LatentFusionModel, {**shape, **arguments}, "D")
             fusion.set_statistics(mean, std)
         else:
             fusion = start(self.run.init, shape, self.run.arguments)
