@@ -82,6 +82,7 @@ def test_impossible_settings(cgen: Cgen, option: str, value: str, words: str):
     ("recipe", "options", "words"),
     [
         ("prior", ["--argument", "unet={'foo': 3}"], "UNet2DConditionModel cannot be built with"),
+        ("prior", ["--argument", "unet={'norm_num_groups': 0}"], "integer modulo by zero"),
         ("prior", ["--argument", "vae={'foo': 3}"], "AutoencoderTiny cannot be built with"),
         ("prior", ["--argument", "foo=3"], "give a dictionary for vae or unet"),
         ("prior", ["--teacher", "a/b/c"], "no autoencoder a/b/c on this machine"),

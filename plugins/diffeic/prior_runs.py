@@ -62,6 +62,7 @@ class PriorRun:
         """The first stage.
 
         Raises:
+            CheckpointError: for arguments that there are not, or if ``init`` has no autoencoder.
             OptionError: for a teacher with other latents.
             MissingWeightsError: there is no teacher, or no loss network.
         """
