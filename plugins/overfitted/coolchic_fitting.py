@@ -158,7 +158,8 @@ class Fitting:
             if start is None:
                 self.warm_up()
             else:
-                self.take([without_latents(start)] * len(self.x))
+                weights = {PREFIX + name: value for name, value in start.state_dict().items()}
+                self.take([without_latents(weights)] * len(self.x))
             self.save()
         for number, stage in enumerate(self.schedule.stages[self.stage :], self.stage):
             self.adapt()
@@ -200,7 +201,18 @@ class Fitting:
             pool = [[weights for _, weights in candidates] for candidates in ranked]
         self.take([candidates[0] for candidates in pool])
         self.stack.weights |= lifted(self.stack.weights, self.version.least_gain)
+        if self.schedule.trial:
+            self.choose_grids()
         self.look()
+
+    def choose_grids(self) -> None:
+        """Train every picture's network beside the same with empty grids; the better goes on."""
+        full = [self.stack.one(number) for number in range(len(self.stack))]
+        self.take([weights for one in full for weights in (one, without_latents(one))])
+        self.adapt()
+        self.train(Stage(self.schedule.trial, 1))
+        better = self.check().view(-1, 2).argmin(1)
+        self.take([self.stack.one(2 * n + row) for n, row in enumerate(better.tolist())])
 
     def adapt(self) -> None:
         """Divide D by dD / dMSE, so that it grows as a mean square does and lambda means the same.

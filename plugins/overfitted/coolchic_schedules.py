@@ -34,16 +34,19 @@ class Schedule:
     Attributes:
         warmup: candidates and iterations of every round.
         stages: in order; steps are chosen before the first that is ``fixed``.
+        trial: iterations in which the best candidate and the same with empty grids are compared, at
+            the full rate; 0 for no such comparison.
     """
 
     warmup: tuple[tuple[int, int], ...]
     stages: tuple[Stage, ...]
+    trial: int = 0
 
     @property
     def total(self) -> int:
         """Iterations in all, at most."""
         warming = sum(candidates * iterations for candidates, iterations in self.warmup)
-        return warming + sum(stage.iterations for stage in self.stages)
+        return warming + 2 * self.trial + sum(stage.iterations for stage in self.stages)
 
     def continued(self) -> Schedule:
         """For a network that was fitted to the same picture at another rate: no warm-up."""
@@ -63,6 +66,8 @@ WRITTEN = tuple(
     Stage(100, rate, "networks", rounded=True, fixed=True) for rate in (1 / 50, 1 / 200)
 )
 """Ours, not published."""
+TRIAL = 700
+"""Likewise. Which of the two is better does not change any more after 600 to 800 iterations."""
 
 SCHEDULES = {
     "draft": Schedule(
@@ -77,7 +82,13 @@ SCHEDULES = {
     ),
     "fast": Schedule(
         ((16, 200), (8, 200), (4, 200), (2, 200)),
-        (Stage(4000, 1), *_FALL, *WRITTEN, Stage(100, 1 / 5, "latents", rounded=True, fixed=True)),
+        (
+            Stage(4000 - TRIAL, 1),
+            *_FALL,
+            *WRITTEN,
+            Stage(100, 1 / 5, "latents", rounded=True, fixed=True),
+        ),
+        TRIAL,
     ),
     "medium": Schedule(
         ((16, 200), (8, 400), (2, 200)),
@@ -87,6 +98,7 @@ SCHEDULES = {
             *WRITTEN,
             Stage(500, 1 / 5, "latents", rounded=True, fixed=True),
         ),
+        TRIAL,
     ),
     "slow": Schedule(
         ((16, 200), (8, 400), (2, 200)),
@@ -96,7 +108,8 @@ SCHEDULES = {
             *WRITTEN,
             Stage(1000, 1 / 5, "latents", rounded=True, patience=500, fixed=True),
         ),
+        TRIAL,
     ),
 }
-"""By preset: those of v2's source, but for "draft", and for the networks' training as a file holds
-them, which is ours."""
+"""By preset: those of v2's source, but for "draft", for the trial, and for the networks' training as
+a file holds them, which are ours."""
