@@ -17,6 +17,7 @@ QUICK = Schedule(
         Stage(20, 1 / 10, rounded=True),
         Stage(10, 1 / 5, "latents", rounded=True, fixed=True),
     ),
+    trial=5,
 )
 
 

@@ -41,8 +41,9 @@ def photo():
 
 @VERSIONS
 def test_a_fit_is_a_file_that_draws_the_picture(version, photo):
-    x, told = tensor_of(photo), []
-    network, steps = fit(x, version, 1e-3, QUICK, progress=lambda done, text: told.append(text))
+    x, news = tensor_of(photo), []
+    network, steps = fit(x, version, 1e-3, QUICK, progress=lambda *told: news.append(told))
+    assert news[-1][0] == QUICK.total
     chunks, crc = coolchic_files.write(network, steps)
     other, latents, other_crc = coolchic_files.read(chunks, version, 30, 40)
     assert crc == other_crc
@@ -54,7 +55,7 @@ def test_a_fit_is_a_file_that_draws_the_picture(version, photo):
     torch.testing.assert_close(picture, network.picture(sent).detach().clamp(0, 1)[0])
     flat = x.mean((1, 2), keepdim=True).expand_as(x)
     assert psnr(picture, x) > psnr(flat, x) + 1
-    rate, decibels = re.fullmatch(r"(.+) bpp, (.+) dB", told[-1]).groups()
+    rate, decibels = re.fullmatch(r"(.+) bpp, (.+) dB", news[-1][1]).groups()
     assert float(decibels) == pytest.approx(psnr(picture, x), abs=0.01)
     estimate = float(rate) * 1200 / 8
     assert sum(map(len, chunks[2:])) < 1.005 * estimate + sum(map(bool, chunks[2:]))
@@ -105,6 +106,7 @@ def test_a_rate_and_a_quality_are_reached(target, wanted, slack, photo, cgen, wo
 
 def test_published_schedules():
     assert sum(c * i for c, i in SCHEDULES["fast"].warmup) == 6000
+    assert SCHEDULES["fast"].total == 13_000 + 700  # the trial of two begins the first stage
     assert SCHEDULES["slow"].stages[0].patience == 1500
     assert {"draft", "fast", "medium", "slow"} == set(SCHEDULES)
 

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 
 from compressai_gen_plugins.overfitted import blocks, coolchic, stack
 from compressai_gen_plugins.overfitted.coolchic import bits
-from compressai_gen_plugins.overfitted.coolchic_cost import Cost, loss_of
+from compressai_gen_plugins.overfitted.coolchic_cost import PREFIX, Cost, loss_of
 from compressai_gen_plugins.overfitted.coolchic_fitting import Fitting, fit
 from compressai_gen_plugins.overfitted.coolchic_schedules import Schedule, Stage
 from compressai_gen_plugins.overfitted.coolchic_start import lifted
@@ -162,12 +162,35 @@ def test_without_a_last_stage_networks_are_rounded_all_the_same():
         assert torch.equal(given, expected)
 
 
-def test_a_warm_up_ends_with_lifted_gains():
-    x, schedule = torch.rand(1, 3, 20, 24), Schedule(((2, 10), (1, 10)), ())
+@pytest.mark.parametrize("trial", [0, 10])
+def test_a_warm_up_ends_with_lifted_gains(trial, monkeypatch):
+    tried = []
+    monkeypatch.setattr(Fitting, "choose_grids", lambda self: tried.append(len(self.stack)))
+    x, schedule = torch.rand(1, 3, 20, 24), Schedule(((2, 10), (1, 10)), (), trial)
     fitting = Fitting(x, V1, [1e-3], schedule, loss_of("mse", x.device))
     fitting.warm_up()
+    assert tried == [1] * bool(trial)
     assert float(fitting.best["network.log2_gains"].min()) == pytest.approx(4)
     assert fitting.best_cost == fitting.check()
+
+
+@VERSIONS
+def test_full_or_empty_grids_go_on_whichever_are_better_for_a_picture(version, monkeypatch):
+    """By lambda: bits are for nothing in the first picture, and all that counts in the second."""
+    fitting = started(version, count=2)
+    fitting.schedule = Schedule((), (), trial=9)
+    with torch.no_grad():
+        x_hat = fitting.network(0).picture(fitting.network(0).latents(torch.round))
+    fitting.take([fitting.stack.one(0)] * 2)
+    fitting.x, fitting.multipliers = x_hat.expand(2, -1, -1, -1), torch.tensor([0.0, 1e3])
+    before, stages = fitting.stack.copied(), []
+    monkeypatch.setattr(fitting, "train", lambda stage: stages.append((stage, len(fitting.stack))))
+    fitting.choose_grids()
+    assert stages == [(Stage(9, 1), 4)]
+    for name, value in fitting.stack.weights.items():
+        emptied = name.startswith(f"{PREFIX}grids.")
+        assert torch.equal(value[0], before[name][0])
+        assert torch.equal(value[1], 0 * before[name][1] if emptied else before[name][1])
 
 
 @pytest.mark.parametrize(("iterations", "rise"), [(300, 50), (40, 10), (3, 1)])

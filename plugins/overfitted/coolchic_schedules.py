@@ -111,5 +111,5 @@ SCHEDULES = {
         TRIAL,
     ),
 }
-"""By preset: those of v2's source, but for "draft", for the trial, and for the networks' training as
-a file holds them, which are ours."""
+"""By preset: those of v2's source, but for "draft", the trial, and the networks' training as a file
+holds them, which are ours."""
