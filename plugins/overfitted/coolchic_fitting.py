@@ -8,7 +8,6 @@ keeps the last state, and its v1 never lowers the learning rate).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,32 +16,16 @@ from torch import Tensor
 
 from compressai_gen.losses.loading import Loss
 from compressai_gen.training.state_file import StateFile
-from compressai_gen_plugins.overfitted.coolchic import CoolChic, grid_sizes
-from compressai_gen_plugins.overfitted.coolchic_cost import PREFIX, Cost, loss_of, noise_of
+from compressai_gen_plugins.overfitted.coolchic import CoolChic
+from compressai_gen_plugins.overfitted.coolchic_cost import PREFIX, Cost, loss_of
 from compressai_gen_plugins.overfitted.coolchic_schedules import Schedule, Stage
-from compressai_gen_plugins.overfitted.coolchic_start import exchange_rate, lifted, without_latents
+from compressai_gen_plugins.overfitted.coolchic_start import lifted, without_latents
+from compressai_gen_plugins.overfitted.coolchic_training import AT_ONCE, Training
 from compressai_gen_plugins.overfitted.coolchic_versions import Version
-from compressai_gen_plugins.overfitted.coolchic_weights import Steps, choose_steps, kinds, rounded
+from compressai_gen_plugins.overfitted.coolchic_weights import Steps, choose_steps
 from compressai_gen_plugins.overfitted.fits import Progress, checked, training
-from compressai_gen_plugins.overfitted.stack import Stack, Weights, clip, rows_at_once
+from compressai_gen_plugins.overfitted.stack import Weights, rows_at_once
 from compressai_gen_plugins.overfitted.states import checksum, kept
-
-CHECK = 50
-"""Iterations between looks at the loss with rounded latents."""
-
-PEAK = 1e-2
-"""Learning rate of Adam at the start."""
-
-RISE = 50
-"""Iterations at the start of a stage in which its learning rate rises, a quarter of it at most.
-
-Adam begins with steps as long as the learning rate, whatever the gradient: in v2 they can switch
-off one of the three rectified channels that all of the picture goes through, for good. A warm-up
-has no such rise: fresh networks need a push, and the better candidates go on.
-"""
-
-AT_ONCE = 2**22
-"""Pixels of all pictures that are fitted at once on a GPU: ten of 768x512, some GiB."""
 
 NUMBERS_A_PIXEL = 190
 """That a fit has in memory with l1-ssim; 110 with mse."""
@@ -104,8 +87,8 @@ def fit(
         return fitting.run(start)
 
 
-class Fitting:
-    """Fits of some pictures, each with some candidates while it warms up.
+class Fitting(Training):
+    """Fits of some pictures: a warm-up of candidates, stages, and steps of the networks' weights.
 
     Args:
         x, version, schedule, seed, progress, same_lambda: as for :func:`fit`.
@@ -126,31 +109,8 @@ class Fitting:
         progress: Progress | None = None,
         same_lambda: bool = False,
     ) -> None:
-        self.x, self.schedule, self.state, self.progress = x, schedule, state, progress
-        self.version, self.same_lambda = version, same_lambda
-        self.multipliers = torch.tensor(multipliers, device=x.device)
-        self.scales = torch.ones_like(self.multipliers)
-        """Of every picture, what D is multiplied with; see `adapt`."""
-        self.cost = Cost(self.fresh(), loss)
-        self.noise = [torch.Generator(x.device).manual_seed(seed) for _ in x]
-        self.done, self.stage = 0, 0
-        self.steps: list[Steps] = []
-        self.take([self.cost.state_dict()] * len(x))
-
-    def fresh(self) -> CoolChic:
-        """Another candidate."""
-        return CoolChic(self.version, *self.x.shape[2:]).to(self.x.device)
-
-    def take(self, sets: Sequence[Weights]) -> None:
-        """Go on with these parameters, every picture's candidates together; none is best yet."""
-        self.stack = Stack(self.cost, sets, AT_ONCE)
-        self.best = self.stack.copied()
-        self.best_cost = torch.full((len(self.stack),), float("inf"), device=self.x.device)
-
-    @property
-    def candidates(self) -> int:
-        """Of every picture."""
-        return len(self.stack) // len(self.x)
+        super().__init__(x, version, multipliers, loss, seed, progress, same_lambda)
+        self.schedule, self.state, self.stage = schedule, state, 0
 
     def run(self, start: CoolChic | None = None) -> list[Fitted]:
         """Warm-up, or another fit's network, and stages that are not done yet."""
@@ -173,13 +133,6 @@ class Fitting:
             self.stack.weights = self.written()
         self.check()  # tells of what is kept, which need not be the last state
         return [(self.network(n).eval(), steps) for n, steps in enumerate(self.steps)]
-
-    def network(self, number: int) -> CoolChic:
-        """The network of a row of the stack."""
-        network = copy.deepcopy(self.cost.network)
-        weights = self.stack.one(number)
-        network.load_state_dict({k.removeprefix(PREFIX): v for k, v in weights.items()})
-        return network.requires_grad_()
 
     def warm_up(self) -> None:
         """Rounds of short trainings; the better candidates go on."""
@@ -213,85 +166,6 @@ class Fitting:
         self.train(Stage(self.schedule.trial, 1))
         better = self.check().view(-1, 2).argmin(1)
         self.take([self.stack.one(2 * n + row) for n, row in enumerate(better.tolist())])
-
-    def adapt(self) -> None:
-        """Divide D by dD / dMSE, so that it grows as a mean square does and lambda means the same.
-
-        As it is for a picture's first network now: of L1, for one, it grows as the error falls. (D,
-        not lambda, since gradients are clipped at a norm that was published for the mean square.)
-        Costs of before do not compare with those to come.
-        """
-        if self.same_lambda:
-            return
-        for number, x in enumerate(self.x[:, None]):
-            network = self.network(number * self.candidates)
-            rate = exchange_rate(network, self.cost.judge[0], x)
-            if rate is not None:
-                self.scales[number] = 1 / rate
-        self.best_cost.fill_(float("inf"))
-
-    def train(self, stage: Stage, rise: int = RISE) -> None:
-        """One stage; ends with the best state so far."""
-        parameters = self.stack.trained(self.cost.names(stage.part))
-        optimizer = torch.optim.Adam(parameters, PEAK * stage.rate, fused=True)
-        since = torch.zeros(len(self.stack), device=self.x.device)
-        rise = min(rise, stage.iterations // 4) or 1
-        for step in range(stage.iterations):
-            if step % CHECK == 0:
-                since = (since + CHECK) * ~self.look()
-                if stage.patience is not None and bool((since > stage.patience).all()):
-                    break
-            optimizer.param_groups[0]["lr"] = PEAK * stage.rate * min(1, (step + 1) / rise)
-            self.step(optimizer, stage)
-            self.done += self.candidates
-        self.look()
-        self.stack.weights = {name: value.clone() for name, value in self.best.items()}
-
-    def step(self, optimizer: torch.optim.Optimizer, stage: Stage) -> None:
-        """One iteration."""
-        noise = [] if stage.rounded else self.drawn()
-        self.stack.differentiate((*self.inputs(), noise), self.written(), part=stage.part)
-        clip(list(self.stack.weights.values()), self.version.clip)
-        optimizer.step()
-
-    def inputs(self) -> tuple[Tensor, ...]:
-        """Picture, lambda and scale of every network."""
-        numbers = self.x, self.multipliers, self.scales
-        return tuple(each.repeat_interleave(self.candidates, 0) for each in numbers)
-
-    def drawn(self) -> list[Tensor]:
-        """Uniform noise for every grid, a picture's from its own generator."""
-        return noise_of(self.noise, self.candidates, grid_sizes(*self.x.shape[2:]))
-
-    def check(self) -> Tensor:
-        """The cost of every network with rounded latents and a picture in range."""
-        costs, _, rate, error = self.stack.evaluate(
-            (*self.inputs(), []), self.written(), clamped=True
-        )
-        if self.progress is not None:
-            psnr = -10 * error.log10().mean()
-            self.progress(self.done, f"{float(rate.mean()):.3f} bpp, {float(psnr):.2f} dB")
-        return costs
-
-    def look(self) -> Tensor:
-        """Keep states that are the best so far; tells which."""
-        costs = self.check()
-        better = costs < self.best_cost
-        self.best_cost = torch.where(better, costs, self.best_cost)
-        for name, value in self.written().items():
-            self.best[name][better] = value.detach()[better]
-        return better
-
-    def written(self) -> Weights:
-        """All parameters; once there are steps, the networks' as in a file.
-
-        Gradients are taken there, and move the parameters themselves.
-        """
-        weights = dict(self.stack.weights)
-        for name, kind in kinds(self.cost.network).items() if self.steps else ():
-            bits = [getattr(steps, kind) for steps in self.steps]
-            weights[PREFIX + name] = rounded(weights[PREFIX + name], bits)
-        return weights
 
     @torch.no_grad()
     def choose(self) -> None:

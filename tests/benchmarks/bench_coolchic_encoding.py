@@ -27,8 +27,9 @@ from torch import Tensor, nn
 
 from compressai_gen_plugins.overfitted.coolchic import CoolChic
 from compressai_gen_plugins.overfitted.coolchic_cost import PREFIX, loss_of
-from compressai_gen_plugins.overfitted.coolchic_fitting import PEAK, Fitting
+from compressai_gen_plugins.overfitted.coolchic_fitting import Fitting
 from compressai_gen_plugins.overfitted.coolchic_schedules import Schedule, Stage
+from compressai_gen_plugins.overfitted.coolchic_training import PEAK
 from compressai_gen_plugins.overfitted.coolchic_versions import VERSIONS, Layer, offsets
 
 HEIGHT, WIDTH = 512, 768

@@ -1,0 +1,172 @@
+"""Training networks of COOL-CHIC side by side: iterations of a stage, and the best state."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from compressai_gen.losses.loading import Loss
+from compressai_gen_plugins.overfitted.coolchic import CoolChic, grid_sizes
+from compressai_gen_plugins.overfitted.coolchic_cost import PREFIX, Cost, noise_of
+from compressai_gen_plugins.overfitted.coolchic_schedules import Stage
+from compressai_gen_plugins.overfitted.coolchic_start import exchange_rate
+from compressai_gen_plugins.overfitted.coolchic_versions import Version
+from compressai_gen_plugins.overfitted.coolchic_weights import Steps, kinds, rounded
+from compressai_gen_plugins.overfitted.fits import Progress
+from compressai_gen_plugins.overfitted.stack import Stack, Weights, clip
+
+CHECK = 50
+"""Iterations between looks at the loss with rounded latents."""
+
+PEAK = 1e-2
+"""Learning rate of Adam at the start."""
+
+RISE = 50
+"""Iterations at the start of a stage in which its learning rate rises, a quarter of it at most.
+
+Adam begins with steps as long as the learning rate, whatever the gradient: in v2 they can switch
+off one of the three rectified channels that all of the picture goes through, for good. A warm-up
+has no such rise: fresh networks need a push, and the better candidates go on.
+"""
+
+AT_ONCE = 2**22
+"""Pixels of all pictures that are fitted at once on a GPU: ten of 768x512, some GiB."""
+
+
+class Training:
+    """Networks of some pictures, of each as many candidates.
+
+    Args:
+        x: shape (B, 3, H, W) in [0, 1], on the device to use.
+        version: V1 or V2.
+        multipliers: lambda of every picture.
+        loss: what is minimised beside the rate.
+        seed: of the noise.
+        progress: called now and then.
+        same_lambda: leave lambda alone, whatever the loss.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        version: Version,
+        multipliers: Sequence[float],
+        loss: Loss,
+        seed: int = 0,
+        progress: Progress | None = None,
+        same_lambda: bool = False,
+    ) -> None:
+        self.x, self.version = x, version
+        self.progress, self.same_lambda = progress, same_lambda
+        self.multipliers = torch.tensor(multipliers, device=x.device)
+        self.scales = torch.ones_like(self.multipliers)
+        """Of every picture, what D is multiplied with; see `adapt`."""
+        self.cost = Cost(self.fresh(), loss)
+        self.noise = [torch.Generator(x.device).manual_seed(seed) for _ in x]
+        self.done = 0
+        self.steps: list[Steps] = []
+        self.take([self.cost.state_dict()] * len(x))
+
+    def fresh(self) -> CoolChic:
+        """Another candidate."""
+        return CoolChic(self.version, *self.x.shape[2:]).to(self.x.device)
+
+    def take(self, sets: Sequence[Weights]) -> None:
+        """Go on with these parameters, every picture's candidates together; none is best yet."""
+        self.stack = Stack(self.cost, sets, AT_ONCE)
+        self.best = self.stack.copied()
+        self.best_cost = torch.full((len(self.stack),), float("inf"), device=self.x.device)
+
+    @property
+    def candidates(self) -> int:
+        """Of every picture."""
+        return len(self.stack) // len(self.x)
+
+    def network(self, number: int) -> CoolChic:
+        """The network of a row of the stack."""
+        network = copy.deepcopy(self.cost.network)
+        weights = self.stack.one(number)
+        network.load_state_dict({k.removeprefix(PREFIX): v for k, v in weights.items()})
+        return network.requires_grad_()
+
+    def adapt(self) -> None:
+        """Divide D by dD / dMSE, so that it grows as a mean square does and lambda means the same.
+
+        As it is for a picture's first network now: of L1, for one, it grows as the error falls. (D,
+        not lambda, since gradients are clipped at a norm that was published for the mean square.)
+        Costs of before do not compare with those to come.
+        """
+        if self.same_lambda:
+            return
+        for number, x in enumerate(self.x[:, None]):
+            network = self.network(number * self.candidates)
+            rate = exchange_rate(network, self.cost.judge[0], x)
+            if rate is not None:
+                self.scales[number] = 1 / rate
+        self.best_cost.fill_(float("inf"))
+
+    def train(self, stage: Stage, rise: int = RISE) -> None:
+        """One stage; ends with the best state so far."""
+        parameters = self.stack.trained(self.cost.names(stage.part))
+        optimizer = torch.optim.Adam(parameters, PEAK * stage.rate, fused=True)
+        since = torch.zeros(len(self.stack), device=self.x.device)
+        rise = min(rise, stage.iterations // 4) or 1
+        for step in range(stage.iterations):
+            if step % CHECK == 0:
+                since = (since + CHECK) * ~self.look()
+                if stage.patience is not None and bool((since > stage.patience).all()):
+                    break
+            optimizer.param_groups[0]["lr"] = PEAK * stage.rate * min(1, (step + 1) / rise)
+            self.step(optimizer, stage)
+            self.done += self.candidates
+        self.look()
+        self.stack.weights = {name: value.clone() for name, value in self.best.items()}
+
+    def step(self, optimizer: torch.optim.Optimizer, stage: Stage) -> None:
+        """One iteration."""
+        noise = [] if stage.rounded else self.drawn()
+        self.stack.differentiate((*self.inputs(), noise), self.written(), part=stage.part)
+        clip(list(self.stack.weights.values()), self.version.clip)
+        optimizer.step()
+
+    def inputs(self) -> tuple[Tensor, ...]:
+        """Picture, lambda and scale of every network."""
+        numbers = self.x, self.multipliers, self.scales
+        return tuple(each.repeat_interleave(self.candidates, 0) for each in numbers)
+
+    def drawn(self) -> list[Tensor]:
+        """Uniform noise for every grid, a picture's from its own generator."""
+        return noise_of(self.noise, self.candidates, grid_sizes(*self.x.shape[2:]))
+
+    def check(self) -> Tensor:
+        """The cost of every network with rounded latents and a picture in range."""
+        costs, _, rate, error = self.stack.evaluate(
+            (*self.inputs(), []), self.written(), clamped=True
+        )
+        if self.progress is not None:
+            psnr = -10 * error.log10().mean()
+            self.progress(self.done, f"{float(rate.mean()):.3f} bpp, {float(psnr):.2f} dB")
+        return costs
+
+    def look(self) -> Tensor:
+        """Keep states that are the best so far; tells which."""
+        costs = self.check()
+        better = costs < self.best_cost
+        self.best_cost = torch.where(better, costs, self.best_cost)
+        for name, value in self.written().items():
+            self.best[name][better] = value.detach()[better]
+        return better
+
+    def written(self) -> Weights:
+        """All parameters; once there are steps, the networks' as in a file.
+
+        Gradients are taken there, and move the parameters themselves.
+        """
+        weights = dict(self.stack.weights)
+        for name, kind in kinds(self.cost.network).items() if self.steps else ():
+            bits = [getattr(steps, kind) for steps in self.steps]
+            weights[PREFIX + name] = rounded(weights[PREFIX + name], bits)
+        return weights
