@@ -12,7 +12,6 @@ import torch.nn.functional as F
 
 from compressai_gen.errors import CodecError, CorruptedFileError
 from compressai_gen_plugins.overfitted import arm_coding, arm_tables, fronts, kernels
-from compressai_gen_plugins.overfitted.arm_tables import FRACTIONS
 from compressai_gen_plugins.overfitted.coolchic import (
     Arm,
     CoolChic,
@@ -21,6 +20,7 @@ from compressai_gen_plugins.overfitted.coolchic import (
     parameters_sent,
 )
 from compressai_gen_plugins.overfitted.coolchic_versions import V1, V2, multiplications, offsets
+from compressai_gen_plugins.overfitted.kernels import FRACTIONS, PRECISION, REACH
 
 VERSIONS = pytest.mark.parametrize("version", [V1, V2], ids=lambda v: v.name)
 
@@ -92,40 +92,45 @@ def test_the_first_upsampling_is_bicubic(version):
     assert network.upsampled(network.latents(torch.round)).shape == (1, 7, 64, 64)
 
 
-def test_the_law_is_laplaces():
-    value = bits(torch.tensor([2.0]), torch.tensor([0.5]), torch.tensor([-1.0]))
-    scale = math.exp(0.5)
-    mass = 0.5 * (math.exp(-1.0 / scale) - math.exp(-2.0 / scale))
-    assert float(value) == pytest.approx(-math.log2(mass), rel=1e-5)
-    total = bits(torch.arange(-200.0, 201), torch.tensor(0.3), torch.tensor(-2.0))
-    assert float((2**-total).sum()) == pytest.approx(1, abs=0.01)
-    assert float(bits(torch.tensor(500.0), torch.tensor(0.0), torch.tensor(9.0))) == 16
+def law(symbol, mean, spread):
+    """Laplace's mass around a symbol, and beside it the tail."""
+    below, above = ((symbol + s - mean) / spread for s in (-0.5, 0.5))
+    cdf = [0.5 * math.exp(v) if v < 0 else 1 - 0.5 * math.exp(-v) for v in (below, above)]
+    return (1 - math.pi / 512) * (cdf[1] - cdf[0]) + 1 / 512 / (1 + (symbol - mean) ** 2)
 
 
-def test_the_tables_are_laplaces_in_integers():
+def test_the_law_is_laplaces_with_a_tail():
+    for value, mean, sharpness in ((2.0, 0.5, -1.0), (-7.0, 0.3, 2.0), (500.0, 0.0, 9.0)):
+        expected = -math.log2(law(value, mean, math.exp(-sharpness / 2)))
+        got = bits(*map(torch.tensor, (value, mean, sharpness)))
+        assert float(got) == pytest.approx(expected, rel=1e-4)
+    for sharpness in (-2.0, 13.0):
+        total = bits(torch.arange(-2000.0, 2001), torch.tensor(0.3), torch.tensor(sharpness))
+        assert float((2**-total).sum()) == pytest.approx(1, abs=1e-4)
+    far = torch.tensor(40.0, requires_grad=True)
+    bits(far, torch.tensor(0.0), torch.tensor(13.0)).backward()
+    assert far.grad > 0.05  # back to the mean
+
+
+def test_the_tables_are_the_law_in_integers():
     rows = arm_tables.tables()
     assert (np.diff(rows) > 0).all()
     assert (rows[:, 0] == 0).all()
-    assert (rows[:, -1] == 2**arm_tables.PRECISION).all()
+    assert (rows[:, -1] == 2**PRECISION).all()
     for scale, fraction in ((10, 3), (70, 8), (100, 15), (127, 0)):
         spread = math.exp(-7 + scale * 12 / 127)
         mean = fraction / 16 - 0.5
-        masses = np.diff(rows[scale * 16 + fraction]) / 2**arm_tables.PRECISION
-        for symbol in (-3, -1, 0, 1, 2):
-            above, below = ((symbol + s - mean) / spread for s in (0.5, -0.5))
-            expected = sum(
-                sign * (0.5 * math.exp(v) if v < 0 else 1 - 0.5 * math.exp(-v))
-                for sign, v in ((1, above), (-1, below))
-            )
-            got = masses[symbol + arm_tables.REACH]
-            assert got == pytest.approx(expected, rel=1e-3, abs=3e-6)
+        masses = np.diff(rows[scale * 16 + fraction]) / 2**PRECISION
+        for symbol in (-50, -3, -1, 0, 1, 2, 100):
+            got, expected = masses[symbol + REACH], law(symbol, mean, spread)
+            assert got == pytest.approx(expected, rel=1e-3, abs=1e-7)
     import hashlib
 
     digest = hashlib.sha256(rows.astype("<i4").tobytes()).hexdigest()
     assert digest[:16] == TABLES, "files written with other tables could not be read any more"
 
 
-TABLES = "c33deb237ddc083d"
+TABLES = "8f7c6e8440c75e03"
 
 
 @VERSIONS

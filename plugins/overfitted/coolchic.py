@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compressai_gen_plugins.overfitted.arm_tables import TAIL_BITS
 from compressai_gen_plugins.overfitted.blocks import (
     affine,
     at_once,
@@ -29,8 +30,8 @@ from compressai_gen_plugins.overfitted.coolchic_versions import GRIDS, Layer, Ve
 SHARPNESS = (-10.0, 13.8155)
 """Limits of the autoregressive model's second output o: its Laplace scale is exp(-o / 2)."""
 
-LEAST = 2.0**-16
-"""Probability below which no symbol is put."""
+TAIL = 2.0**-TAIL_BITS
+"""See `arm_tables`."""
 
 
 def grid_sizes(height: int, width: int) -> list[tuple[int, int]]:
@@ -207,12 +208,17 @@ class CoolChic(nn.Module):
 
 
 def bits(latents: Tensor, mu: Tensor, sharpness: Tensor) -> Tensor:
-    """Information of latents under the Laplace law of the model, each of one shape."""
+    """Information of latents under the law of the model, each of one shape.
+
+    A Laplace law and beside it a tail, as in a file (`arm_tables`). Published is Laplace alone, and
+    16 bits at most: without a slope there, latents that the model does not expect stay.
+    """
     inverse = torch.exp(0.5 * sharpness.clamp(*SHARPNESS))
     distance = latents - mu
     edges = torch.stack([distance - 0.5, distance + 0.5]) * inverse
     below, above = edges.sign() * torch.expm1(-edges.abs())  # 1 - 2 times what is below them
-    return -(0.5 * (below - above)).clamp(min=LEAST).log2()
+    laplace = 0.5 * (1 - math.pi * TAIL) * (below - above)
+    return -(laplace + TAIL / (1 + distance.square())).log2()
 
 
 def bicubic(x: Tensor) -> Tensor:

@@ -13,24 +13,22 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from compressai_gen_plugins.overfitted.arm_tables import (
-    FRACTION_BITS,
-    FRACTIONS,
-    PRECISION,
-    REACH,
-    SCALES,
-    SYMBOLS,
-    tables,
-)
+from compressai_gen_plugins.overfitted.arm_tables import tables
 from compressai_gen_plugins.overfitted.kernels import (
     BOTTOM,
     FAR,
+    FRACTION_BITS,
+    FRACTIONS,
     HIGH_SHARPNESS,
     LIMIT,
     LOW_SHARPNESS,
     MASK,
     ONE,
+    PRECISION,
+    REACH,
+    SCALES,
     SPAN,
+    SYMBOLS,
     TO_FRACTION,
     TOP,
 )

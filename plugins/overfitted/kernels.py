@@ -17,21 +17,24 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from compressai_gen_plugins.overfitted.arm_tables import (
-    FRACTION_BITS,
-    FRACTIONS,
-    LOG_SCALE_HIGH,
-    LOG_SCALE_LOW,
-    PRECISION,
-    REACH,
-    SCALES,
-    SYMBOLS,
-)
-
 Function = TypeVar("Function", bound=Callable[..., Any])
 njit: Any = None
 with suppress(ImportError):  # without it these functions are not used
     from numba import njit
+
+PRECISION = 24
+"""Bits of the frequencies in the tables. (Here, with what else the kernels take for constant, since
+numba's cache knows of changes to this file alone.)"""
+
+REACH = 127
+"""A symbol is the distance from the rounded mean, at most REACH either way."""
+
+SYMBOLS = 2 * REACH + 1
+SCALES = 128
+FRACTION_BITS = 4
+FRACTIONS = 1 << FRACTION_BITS
+LOG_SCALE_LOW, LOG_SCALE_HIGH = -7, 5
+"""Natural logarithm of the scale of the tables' first and of their last row, evenly spaced."""
 
 BITS = 8
 """Fractional bits of the model's activations and weights."""
