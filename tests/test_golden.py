@@ -53,7 +53,9 @@ def test_golden_file(name: str, threads: int):
 
 
 @pytest.mark.parametrize("compiler", ["numba", None])
-@pytest.mark.parametrize("name", ["nif", "cool-chic-v1", "cool-chic-v2"])
+@pytest.mark.parametrize(
+    "name", ["nif", "cool-chic-v1", "cool-chic-v2", "cool-chic-v1-tails", "cool-chic-v2-tails"]
+)
 def test_golden_file_of_an_overfitted_codec(name: str, compiler: str | None, monkeypatch: Any):
     """Its integers by their checksum, its pixels up to one level."""
     if compiler is None:

@@ -29,15 +29,17 @@ class IntegerArm:
         radius: of the neighbourhood.
         places: rows and columns of the neighbours, (C, 2).
         model: weights and biases as `kernels.law` takes them.
+        tails: which `arm_tables`.
     """
 
     radius: int
     places: Grid
     model: tuple[Grid, ...]
+    tails: bool
 
 
 @torch.no_grad()
-def integer_arm(arm: Arm) -> IntegerArm:
+def integer_arm(arm: Arm, tails: bool = True) -> IntegerArm:
     """The integers of a model whose weights are multiples of 2**-8, and biases of 2**-16.
 
     Raises:
@@ -54,7 +56,7 @@ def integer_arm(arm: Arm) -> IntegerArm:
                 raise CodecError("the autoregressive model has weights that are out of range")
             arrays.append(np.ascontiguousarray(scaled.numpy().astype(np.int64)))
     places = np.array(offsets(arm.radius), np.int64)
-    return IntegerArm(arm.radius, places, tuple(arrays))
+    return IntegerArm(arm.radius, places, tuple(arrays), tails)
 
 
 def encode(grid: Tensor, arm: IntegerArm) -> tuple[bytes, Tensor]:
@@ -67,10 +69,12 @@ def encode(grid: Tensor, arm: IntegerArm) -> tuple[bytes, Tensor]:
     inner = padded[arm.radius :, arm.radius : arm.radius + grid.shape[1]]
     inner[:] = grid.cpu().numpy()
     if kernels.njit is None:
-        data = fronts.encode_grid(padded, arm.radius, arm.places, arm.model)
+        data = fronts.encode_grid(padded, arm.radius, arm.places, arm.model, arm.tails)
     else:
         out = np.zeros(4 * grid.numel() + 64, np.uint8)
-        count = kernels.encode_grid(padded, arm.radius, arm.places, arm.model, tables(), out)
+        count = kernels.encode_grid(
+            padded, arm.radius, arm.places, arm.model, tables(arm.tails), out
+        )
         if count < 0:
             raise CodecError("the latents of a grid do not fit their buffer; nothing was written")
         data = out[1:count].tobytes()
@@ -87,10 +91,12 @@ def decode(data: bytes, height: int, width: int, arm: IntegerArm) -> Tensor:
         return torch.zeros(height, width, dtype=torch.int64)
     padded = _padded(height, width, arm.radius)
     if kernels.njit is None:
-        taken = fronts.decode_grid(padded, arm.radius, arm.places, arm.model, data)
+        taken = fronts.decode_grid(padded, arm.radius, arm.places, arm.model, arm.tails, data)
     else:
         octets = np.frombuffer(data, np.uint8).astype(np.int64)
-        taken = kernels.decode_grid(padded, arm.radius, arm.places, arm.model, tables(), octets)
+        taken = kernels.decode_grid(
+            padded, arm.radius, arm.places, arm.model, tables(arm.tails), octets
+        )
     if taken < 0:
         raise CorruptedFileError("the data of a grid are none that an encoder writes")
     if taken < len(data):

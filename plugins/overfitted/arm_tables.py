@@ -25,19 +25,22 @@ from compressai_gen_plugins.overfitted.kernels import (
 TAIL_BITS = 9
 """Beside the Laplace law a symbol at a distance d from the mean has ``2**-TAIL_BITS / (1 + d*d)``.
 
-A latent that the model does not expect costs 9 to 23 bits with it. Ours: the published law has
+A latent that the model does not expect costs 9 to 20 bits with it. Ours: the published law has
 Laplace alone, of which training takes 16 bits at most and a file pays whatever its coder can do.
 """
 
 _UNIT = 2**80
 
 
-@lru_cache(maxsize=1)
-def tables() -> npt.NDArray[np.int64]:
+@lru_cache(maxsize=2)
+def tables(tails: bool = True) -> npt.NDArray[np.int64]:
     """Cumulative frequencies, shape (SCALES * FRACTIONS, SYMBOLS + 1).
 
     Row ``scale * FRACTIONS + fraction``: the mean lies ``(fraction - FRACTIONS / 2) / FRACTIONS``
     beyond an integer. Every symbol has a frequency of one at least.
+
+    Args:
+        tails: beside the Laplace law; older files are without.
     """
     rows = np.empty((SCALES * FRACTIONS, SYMBOLS + 1), np.int64)
     with localcontext() as context:
@@ -46,11 +49,11 @@ def tables() -> npt.NDArray[np.int64]:
             step = Decimal(LOG_SCALE_HIGH - LOG_SCALE_LOW) / (SCALES - 1)
             inverse = (-(LOG_SCALE_LOW + scale * step)).exp()
             for fraction in range(FRACTIONS):
-                rows[scale * FRACTIONS + fraction] = _row(inverse, fraction)
+                rows[scale * FRACTIONS + fraction] = _row(inverse, fraction, tails)
     return rows
 
 
-def _row(inverse: Decimal, fraction: int) -> list[int]:
+def _row(inverse: Decimal, fraction: int, tails: bool) -> list[int]:
     """One row, for the reciprocal of a scale.
 
     Edge e of the symbols, at ``e - REACH - 1/2``, lies d above the mean. The mass beyond an edge
@@ -62,9 +65,10 @@ def _row(inverse: Decimal, fraction: int) -> list[int]:
     below = _beyond(int(_UNIT * (-inverse * (Decimal("0.5") + shift)).exp()) // 2, ratio)
     # edges from the lowest, REACH below the mean, to the highest; the ends are 0 and all
     masses = [*below[::-1], *(_UNIT - mass for mass in above)]
-    tails = list(accumulate(_tail_at(symbol, fraction) for symbol in range(SYMBOLS)))
-    spare = 2**PRECISION - tails[-1]
-    inner = [spare * mass // _UNIT + tail for mass, tail in zip(masses, tails, strict=False)]
+    least = (_tail_at(symbol, fraction) if tails else 1 for symbol in range(SYMBOLS))
+    *below_edges, total = accumulate(least)
+    spare = 2**PRECISION - total
+    inner = [spare * mass // _UNIT + low for mass, low in zip(masses, below_edges, strict=True)]
     return [0, *inner, 2**PRECISION]
 
 

@@ -16,6 +16,9 @@ from compressai_gen_plugins.overfitted.coolchic_versions import GRIDS, Version
 from compressai_gen_plugins.overfitted.coolchic_weights import FINEST, Steps, levels, put, tensors
 from compressai_gen_plugins.overfitted.weights import pack_levels, unpack_levels
 
+TAILS = 0x80
+"""In the first byte of a file whose laws have tails; older ones have none."""
+
 STEPS = len(vars(Steps()))
 FINEST_BITS = tuple(vars(Steps()).values())
 
@@ -28,7 +31,8 @@ def write(network: CoolChic, steps: Steps) -> tuple[list[bytes], int]:
     """
     rows, stream, crc = pack_levels(levels(network, steps))
     arm = arm_coding.integer_arm(network.arm)
-    chunks = [bytes(vars(steps).values()) + rows, stream]
+    first, *others = vars(steps).values()
+    chunks = [bytes([first | TAILS, *others]) + rows, stream]
     for latents in network.latents(torch.round):
         data, sent = arm_coding.encode(latents[0, 0].long().cpu(), arm)
         chunks.append(data)
@@ -50,6 +54,8 @@ def read(
     if len(chunks) != 2 + GRIDS:
         raise CorruptedFileError(f"{version.name} files have {2 + GRIDS} chunks, not {len(chunks)}")
     given, rows = chunks[0][:STEPS], chunks[0][STEPS:]
+    tails = bool(given[:1] and given[0] & TAILS)
+    given = bytes([given[0] & ~TAILS, *given[1:]]) if tails else given
     if len(given) < STEPS or any(a > b for a, b in zip(given, FINEST_BITS, strict=True)):
         raise CorruptedFileError(f"the steps of the weights are finer than 2**-{FINEST}")
     with torch.device("meta"):
@@ -58,7 +64,7 @@ def read(
     network, steps = CoolChic(version, 1, 1), Steps(*given)
     put(network, values, steps)
     try:
-        arm = arm_coding.integer_arm(network.arm)
+        arm = arm_coding.integer_arm(network.arm, tails)
     except CodecError as error:
         raise CorruptedFileError(str(error)) from error
     sizes = grid_sizes(height, width)

@@ -38,10 +38,10 @@ Front = tuple[Integers, Integers]
 """Rows and columns of its latents."""
 
 
-@lru_cache(maxsize=1)
-def rows_of_tables() -> list[list[int]]:
+@lru_cache(maxsize=2)
+def rows_of_tables(tails: bool) -> list[list[int]]:
     """The tables as lists, in which a search is quick."""
-    return tables().tolist()
+    return tables(tails).tolist()
 
 
 def fronts(height: int, width: int, radius: int) -> Iterator[Front]:
@@ -84,10 +84,12 @@ class FrontLaw:
         return (scale * FRACTIONS + fraction).tolist(), whole.tolist()
 
 
-def encode_grid(grid: Integers, radius: int, places: Integers, model: Sequence[Integers]) -> bytes:
+def encode_grid(
+    grid: Integers, radius: int, places: Integers, model: Sequence[Integers], tails: bool
+) -> bytes:
     """As `kernels.encode_grid`: the bytes; the grid is changed where a latent is beyond reach."""
     height, width = grid.shape[0] - radius, grid.shape[1] - 2 * radius
-    law, rows, out = FrontLaw(grid, radius, places, model), rows_of_tables(), bytearray()
+    law, rows, out = FrontLaw(grid, radius, places, model), rows_of_tables(tails), bytearray()
     low, extent, cache, pending = 0, TOP - 1, 0, 0
 
     def shift() -> None:
@@ -121,11 +123,16 @@ def encode_grid(grid: Integers, radius: int, places: Integers, model: Sequence[I
 
 
 def decode_grid(
-    grid: Integers, radius: int, places: Integers, model: Sequence[Integers], data: bytes
+    grid: Integers,
+    radius: int,
+    places: Integers,
+    model: Sequence[Integers],
+    tails: bool,
+    data: bytes,
 ) -> int:
     """As `kernels.decode_grid`: fills a padded grid of zeros; how many bytes were taken, or -1."""
     height, width = grid.shape[0] - radius, grid.shape[1] - 2 * radius
-    law, rows = FrontLaw(grid, radius, places, model), rows_of_tables()
+    law, rows = FrontLaw(grid, radius, places, model), rows_of_tables(tails)
     code = int.from_bytes(data[:6].ljust(6, b"\0"), "big")
     count, extent, size = 6, TOP - 1, len(data)
     for front in fronts(height, width, radius):

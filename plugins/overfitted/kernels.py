@@ -22,7 +22,7 @@ njit: Any = None
 with suppress(ImportError):  # without it these functions are not used
     from numba import njit
 
-PRECISION = 24
+PRECISION = 20
 """Bits of the frequencies in the tables. (Here, with what else the kernels take for constant, since
 numba's cache knows of changes to this file alone.)"""
 
