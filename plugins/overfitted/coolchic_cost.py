@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from compressai_gen.losses.loading import Loss, load_loss
 from compressai_gen_plugins.overfitted.coolchic import CoolChic
+from compressai_gen_plugins.overfitted.rounding import quantised
 
 PREFIX = "network."
 """Of a network's parameters among those of `Cost`."""
@@ -43,6 +44,7 @@ class Cost(nn.Module):
         scale: Tensor,
         noise: list[Tensor],
         part: str = "all",
+        temperature: float | None = None,
         clamped: bool = False,
     ) -> tuple[Tensor, ...]:
         """The cost, D and R, scalars; of a picture in range also its mean square error.
@@ -54,11 +56,12 @@ class Cost(nn.Module):
             x: shape (3, H, W) in [0, 1].
             multiplier: lambda.
             scale: what D is multiplied with, so that it grows as a mean square does.
-            noise: what is added to each grid, in the place of rounding; an empty list rounds.
+            noise: uniform numbers in [0, 1] for each grid; an empty list rounds.
             part: what is trained; a term that it does not change is left out.
+            temperature: of soft rounding beside noise; None for none.
             clamped: judge the picture in range, as a file's is.
         """
-        latents = self.latents(noise)
+        latents = self.latents(noise, temperature)
         distortion, rate = x.new_zeros(()), x.new_zeros(())
         error: tuple[Tensor, ...] = ()
         if part != "arm":
@@ -71,16 +74,17 @@ class Cost(nn.Module):
             rate = self.network.rate(latents) / x[0].numel()
         return distortion + multiplier * rate, distortion, rate, *error
 
-    def latents(self, noise: list[Tensor]) -> list[Tensor]:
-        """With noise or rounded, the version's slope as gradient."""
-        version, added = self.network.version, iter(noise)
+    def latents(self, noise: list[Tensor], temperature: float | None) -> list[Tensor]:
+        """With noise or rounded, gradients times the version's slope."""
+        version, numbers = self.network.version, iter(noise)
 
-        def quantised(y: Tensor) -> Tensor:
-            y_hat = y + next(added) if noise else y.round()
-            slope = version.noise_slope if noise else version.round_slope
-            return y_hat.detach() + slope * (y - y.detach())
+        def trained(y: Tensor) -> Tensor:
+            if not noise:
+                return y.round().detach() + version.round_slope * (y - y.detach())
+            y_hat = quantised(y, next(numbers), temperature)
+            return y_hat.detach() + version.noise_slope * (y_hat - y_hat.detach())
 
-        return self.network.latents(quantised)
+        return self.network.latents(trained)
 
     def names(self, part: str) -> list[str]:
         """Parameters that a stage trains."""
@@ -91,10 +95,10 @@ class Cost(nn.Module):
 def noise_of(
     generators: Sequence[torch.Generator], count: int, sizes: Sequence[tuple[int, int]]
 ) -> list[Tensor]:
-    """Uniform noise for grids of these sizes, each (N, 1, 1, h, w): a count from each generator."""
+    """Numbers in [0, 1] for grids of these sizes, each (N, 1, 1, h, w), N a count from each."""
     areas = [height * width for height, width in sizes]
     shape = count, sum(areas)
-    rows = [torch.rand(shape, generator=g, device=g.device) - 0.5 for g in generators]
+    rows = [torch.rand(shape, generator=g, device=g.device) for g in generators]
     grids = torch.cat(rows).split(areas, 1)
     return [grid.view(-1, 1, 1, *size) for grid, size in zip(grids, sizes, strict=True)]
 

@@ -1,9 +1,9 @@
 """Fitting COOL-CHIC to pictures: ``D + lambda R / pixels``, R of latents and, last, of weights.
 
-Latents are trained with uniform noise, then rounded with straight-through gradients; then the
-networks are rounded, too, and trained on as a file holds them; the latents get a last chance. What
-is kept is always the state with the lowest loss of *rounded* latents (the code of the loss paper
-keeps the last state, and its v1 never lowers the learning rate).
+Latents are trained softly rounded and with noise (`rounding`), then rounded with straight-through
+gradients; then the networks are rounded, too, and trained on as a file holds them; the latents get
+a last chance. What is kept is always the state with the lowest loss of *rounded* latents (the code
+of the loss paper keeps the last state, and its v1 never lowers the learning rate).
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Fitting(Training):
             self.adapt()
             if stage.fixed and not self.steps:
                 self.choose()
-            self.train(stage)
+            self.train(stage, self.schedule.temperatures(number))
             self.stage = number + 1
             self.save()
         if not self.steps:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+SOFT, SHARP = 0.3, 0.1
+"""Temperature of soft rounding, at first and at last: C3's."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -14,7 +17,7 @@ class Stage:
         rate: of Adam, over PEAK.
         part: what is trained: "all", "latents", "networks", or of these "arm" or "synthesis" (with
             the upsampling).
-        rounded: round latents, instead of adding noise.
+        rounded: round latents, instead of doing so softly and with noise.
         patience: iterations without a new best after which the stage ends; None for no such end.
         fixed: train with the networks as a file holds them, rounded.
     """
@@ -47,6 +50,18 @@ class Schedule:
         """Iterations in all, at most."""
         warming = sum(candidates * iterations for candidates, iterations in self.warmup)
         return warming + 2 * self.trial + sum(stage.iterations for stage in self.stages)
+
+    def temperatures(self, number: int) -> tuple[float, float] | None:
+        """Of soft rounding, at the start and the end of a stage; None: noise alone, or rounded.
+
+        Noise alone is for the full rate, where it is decided which grid holds what: softly rounded
+        latents, which hardly move once they are near an integer, come to worse decisions.
+        """
+        soft = [0 if s.rounded or s.rate == 1 else s.iterations for s in self.stages]
+        if not soft[number]:
+            return None
+        start, end = (sum(soft[:count]) / sum(soft) for count in (number, number + 1))
+        return SOFT + start * (SHARP - SOFT), SOFT + end * (SHARP - SOFT)
 
     def continued(self) -> Schedule:
         """For a network that was fitted to the same picture at another rate: no warm-up."""

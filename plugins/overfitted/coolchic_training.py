@@ -108,8 +108,16 @@ class Training:
                 self.scales[number] = 1 / rate
         self.best_cost.fill_(float("inf"))
 
-    def train(self, stage: Stage, rise: int = RISE) -> None:
-        """One stage; ends with the best state so far."""
+    def train(
+        self, stage: Stage, temperatures: tuple[float, float] | None = None, rise: int = RISE
+    ) -> None:
+        """One stage; ends with the best state so far.
+
+        Args:
+            stage: says how long, and what.
+            temperatures: of soft rounding, at its start and at its end; None for none.
+            rise: iterations in which the learning rate rises.
+        """
         parameters = self.stack.trained(self.cost.names(stage.part))
         optimizer = torch.optim.Adam(parameters, PEAK * stage.rate, fused=True)
         since = torch.zeros(len(self.stack), device=self.x.device)
@@ -120,15 +128,18 @@ class Training:
                 if stage.patience is not None and bool((since > stage.patience).all()):
                     break
             optimizer.param_groups[0]["lr"] = PEAK * stage.rate * min(1, (step + 1) / rise)
-            self.step(optimizer, stage)
+            self.step(optimizer, stage, between(temperatures, step / stage.iterations))
             self.done += self.candidates
         self.look()
         self.stack.weights = {name: value.clone() for name, value in self.best.items()}
 
-    def step(self, optimizer: torch.optim.Optimizer, stage: Stage) -> None:
+    def step(
+        self, optimizer: torch.optim.Optimizer, stage: Stage, temperature: float | None = None
+    ) -> None:
         """One iteration."""
-        noise = [] if stage.rounded else self.drawn()
-        self.stack.differentiate((*self.inputs(), noise), self.written(), part=stage.part)
+        inputs = *self.inputs(), [] if stage.rounded else self.drawn()
+        options = {"part": stage.part, "temperature": temperature}
+        self.stack.differentiate(inputs, self.written(), **options)
         clip(list(self.stack.weights.values()), self.version.clip)
         optimizer.step()
 
@@ -138,7 +149,7 @@ class Training:
         return tuple(each.repeat_interleave(self.candidates, 0) for each in numbers)
 
     def drawn(self) -> list[Tensor]:
-        """Uniform noise for every grid, a picture's from its own generator."""
+        """Uniform numbers for every grid, a picture's from its own generator."""
         return noise_of(self.noise, self.candidates, grid_sizes(*self.x.shape[2:]))
 
     def check(self) -> Tensor:
@@ -170,3 +181,8 @@ class Training:
             bits = [getattr(steps, kind) for steps in self.steps]
             weights[PREFIX + name] = rounded(weights[PREFIX + name], bits)
         return weights
+
+
+def between(ends: tuple[float, float] | None, share: float) -> float | None:
+    """So far on the way from one end to the other; None if there are none."""
+    return None if ends is None else ends[0] + share * (ends[1] - ends[0])

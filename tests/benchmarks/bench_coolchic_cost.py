@@ -5,11 +5,12 @@
 
 ``gains`` leaves out that gains are lifted after the warm-up, ``networks`` that networks are trained
 on as a file holds them, both of one candidate and 2,300 iterations; ``trial`` leaves out that the
-warm-up's best candidate is tried with empty grids, too, of a whole ``fast``. On the middle of
-photographs, names of scikit-image's or files. Prints JSON: ``D + lambda R``, in thousandths, of the
-picture in range and of all bits of a file's chunks, by picture, without and with, one number a
-seed; the same without the networks' bits; then by how many percent ours is above or below, mean
-over pictures and seeds, and the lowest and highest of them.
+warm-up's best candidate is tried with empty grids, too, ``rounding`` that latents are rounded
+softly, both of a whole ``fast``. On the middle of photographs, names of scikit-image's or files.
+Prints JSON: ``D + lambda R``, in thousandths, of the picture in range and of all bits of a file's
+chunks, by picture, without and with, one number a seed; the same without the networks' bits; then
+by how many percent ours is above or below, mean over pictures and seeds, and the lowest and highest
+of them.
 """
 
 from __future__ import annotations
@@ -39,10 +40,17 @@ from compressai_gen_plugins.overfitted.coolchic_schedules import (
 )
 from compressai_gen_plugins.overfitted.coolchic_versions import VERSIONS
 
-CHANGES = ("gains", "networks", "trial")
+CHANGES = ("gains", "networks", "trial", "rounding")
 ROUNDS = (1000, 1), *((125, rate) for rate in (1 / 2, 1 / 5, 1 / 10, 1 / 20))
 STAGES = tuple(Stage(iterations, rate) for iterations, rate in ROUNDS)
 LATENTS = Stage(100, 1 / 5, "latents", rounded=True, fixed=True)
+
+
+class Noisy(Schedule):
+    """Uniform noise alone, as published."""
+
+    def temperatures(self, number: int) -> None:
+        """None, for any stage."""
 
 
 def main() -> None:
@@ -90,8 +98,10 @@ def picture(name: str, size: int) -> Tensor:
 
 def schedule(left_out: str | None, change: str) -> Schedule:
     """Of a fit."""
+    fast = SCHEDULES["fast"]
+    if change == "rounding":
+        return fast if left_out is None else Noisy(fast.warmup, fast.stages, fast.trial)
     if change == "trial":
-        fast = SCHEDULES["fast"]
         if left_out is None:
             return fast
         first = replace(fast.stages[0], iterations=fast.stages[0].iterations + fast.trial)

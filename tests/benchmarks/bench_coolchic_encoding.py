@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -25,15 +26,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compressai_gen_plugins.overfitted.coolchic import CoolChic
+from compressai_gen_plugins.overfitted.coolchic import TAIL, CoolChic
 from compressai_gen_plugins.overfitted.coolchic_cost import PREFIX, loss_of
 from compressai_gen_plugins.overfitted.coolchic_fitting import Fitting
 from compressai_gen_plugins.overfitted.coolchic_schedules import Schedule, Stage
 from compressai_gen_plugins.overfitted.coolchic_training import PEAK
 from compressai_gen_plugins.overfitted.coolchic_versions import VERSIONS, Layer, offsets
+from compressai_gen_plugins.overfitted.rounding import quantised
 
 HEIGHT, WIDTH = 512, 768
 MULTIPLIER = 1e-3
+TEMPERATURE = 0.2
 
 
 class PlainArm(nn.Module):
@@ -63,7 +66,9 @@ class PlainArm(nn.Module):
         scale = torch.exp(-0.5 * sharpness.clamp(-10, 13.8155))
         y = torch.cat([grid.view(-1) for grid in latents])
         law = torch.distributions.Laplace(mu, scale, validate_args=False)
-        return -(law.cdf(y + 0.5) - law.cdf(y - 0.5)).clamp(min=2**-16).log2().sum()
+        laplace = law.cdf(y + 0.5) - law.cdf(y - 0.5)
+        tail = TAIL / (1 + (y - mu).square())
+        return -((1 - math.pi * TAIL) * laplace + tail).log2().sum()
 
 
 class PlainConvolution(nn.Module):
@@ -140,13 +145,13 @@ def plain_step(plain: Plain, fitting: Fitting) -> Callable[[], None]:
     parameters, version = list(plain.parameters()), fitting.version
     optimizer = torch.optim.Adam(parameters, PEAK)
 
-    def quantised(y: Tensor) -> Tensor:
-        y_hat = y + torch.rand(y.shape, device=y.device) - 0.5
-        return y_hat.detach() + version.noise_slope * (y - y.detach())
+    def trained(y: Tensor) -> Tensor:
+        y_hat = quantised(y, torch.rand(y.shape, device=y.device), TEMPERATURE)
+        return y_hat.detach() + version.noise_slope * (y_hat - y_hat.detach())
 
     def step() -> None:
         optimizer.zero_grad()
-        cost(plain, fitting, quantised)[0].backward()
+        cost(plain, fitting, trained)[0].backward()
         nn.utils.clip_grad_norm_(parameters, version.clip)
         optimizer.step()
 
@@ -165,7 +170,7 @@ def our_step(fitting: Fitting) -> Callable[[], None]:
     stage = Stage(1, 1)
     parameters = fitting.stack.trained(fitting.cost.names(stage.part))
     optimizer = torch.optim.Adam(parameters, PEAK, fused=True)
-    return lambda: fitting.step(optimizer, stage)
+    return lambda: fitting.step(optimizer, stage, TEMPERATURE)
 
 
 @torch.no_grad()
