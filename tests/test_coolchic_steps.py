@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._pytree import tree_map
 
-from compressai_gen_plugins.overfitted import blocks, coolchic, stack
+from compressai_gen_plugins.overfitted import blocks, coolchic, fused, stack
 from compressai_gen_plugins.overfitted.coolchic import bits
 from compressai_gen_plugins.overfitted.coolchic_cost import PREFIX, Cost, loss_of
 from compressai_gen_plugins.overfitted.coolchic_fitting import Fitting, fit
@@ -135,7 +135,7 @@ def test_pictures_side_by_side_are_pictures_one_by_one(version, part, loss, monk
 
     alone = found()
     calls = []
-    for module in (blocks, coolchic, stack):
+    for module in (blocks, coolchic, fused, stack):
         monkeypatch.setattr(module, "at_once", lambda device: True)
     monkeypatch.setattr(stack, "vmap", lambda f: calls.append(f) or torch.func.vmap(f))
     together = found()
@@ -244,7 +244,7 @@ def test_networks_are_trained_as_a_file_holds_them(version):
 
 @pytest.mark.parametrize("all_at_once", [False, True])
 def test_a_fit_does_not_depend_on_its_neighbours(all_at_once, monkeypatch):
-    for module in (blocks, coolchic, stack):
+    for module in (blocks, coolchic, fused, stack):
         monkeypatch.setattr(module, "at_once", lambda device: all_at_once)
     torch.manual_seed(1)
     x, multipliers = torch.rand(2, 3, 20, 24), (1e-3, 1e-2)

@@ -55,18 +55,22 @@ TO_FRACTION = BITS - FRACTION_BITS
 """Bits that a mean has too many for the tables."""
 
 
-def compiled(function: Function) -> Function:
-    """Compiled where numba is there."""
-    if njit is None:
-        return function
-    try:
-        made: Function = njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # neither the package's folder nor the home can be written to
-        made = njit(nogil=True)(function)
-    return made
+def compiled(**options: Any) -> Callable[[Function], Function]:
+    """A decorator: compiled where numba is there, with further options of its."""
+
+    def decorate(function: Function) -> Function:
+        if njit is None:
+            return function
+        try:
+            made: Function = njit(cache=True, nogil=True, **options)(function)
+        except RuntimeError:  # neither the package's folder nor the home can be written to
+            made = njit(nogil=True, **options)(function)
+        return made
+
+    return decorate
 
 
-@compiled
+@compiled()
 def law(grid, y, x, radius, places, first, first_bias, second, second_bias, last, last_bias, work):  # type: ignore  # noqa: ANN001, ANN201
     """Row of the tables and rounded mean at a latent.
 
@@ -113,7 +117,7 @@ def law(grid, y, x, radius, places, first, first_bias, second, second_bias, last
     return scale * FRACTIONS + fraction, whole
 
 
-@compiled
+@compiled()
 def shift_out(out, low, cache, pending, count):  # type: ignore  # noqa: ANN001, ANN201
     """Move the topmost byte of ``low`` out of the encoder's state, which is returned.
 
@@ -137,7 +141,7 @@ def shift_out(out, low, cache, pending, count):  # type: ignore  # noqa: ANN001,
     return (low & MASK) << 8, cache, pending, count
 
 
-@compiled
+@compiled()
 def encode_grid(grid, radius, places, model, tables, out):  # type: ignore  # noqa: ANN001, ANN201
     """Code a grid; returns the number of bytes written to ``out``, or -1 if it is too short.
 
@@ -182,7 +186,7 @@ def encode_grid(grid, radius, places, model, tables, out):  # type: ignore  # no
     return count
 
 
-@compiled
+@compiled()
 def decode_grid(grid, radius, places, model, tables, data):  # type: ignore  # noqa: ANN001, ANN201
     """Fill a padded grid of zeros from the data of `encode_grid`; beyond their end are zeros.
 
