@@ -61,7 +61,7 @@ def test_the_three_colours_of_v2_start_open(seed):
     torch.manual_seed(seed)
     network = CoolChic(V2, 16, 24)
     latents = [torch.randn(1, 1, *size) for size in grid_sizes(16, 24)]
-    weights = list(network.synthesis.parameters())[: 2 * network.synthesis.pointwise]
+    weights = network.synthesis.weights()
     h = network.synthesis.pixels(network.upsampled(latents)[0], *weights)
     assert h.shape == (3, 16, 24)
     assert float(h.detach().min()) > 0.3
