@@ -48,3 +48,20 @@ def test_decibels():
     assert "below the codec's range" in reach(20).note
     with pytest.raises(OptionError, match=r"48\.00 dB"):
         reach(60)
+
+
+def test_of_fits_that_jump_the_smallest_good_enough_is_taken():
+    """Here, of files that only get smaller as the quality rises."""
+    original, tried = np.full((10, 10, 3), 100, np.uint8), {}
+
+    def compress(quality: float) -> bytes:
+        data = bytes(5000 - round(256 * quality))
+        tried[len(data)] = quality
+        return data
+
+    def decompress(data: bytes) -> np.ndarray:
+        return original + 255 * 10 ** (-(30 + 2 * tried[len(data)]) / 20)
+
+    reached = rate_control.reach_psnr(compress, decompress, (0, 9), original, 35)
+    assert reached.quality == 9
+    assert len(tried) > 3

@@ -105,21 +105,22 @@ def reach_psnr(
         return Reached(data, quality, 8 * len(data) / pixels, _psnr(original, decompress(data)))
 
     low, high = quality_range
-    best = at(high)
-    if not _decibels(best) >= psnr:
+    best = top = at(high)
+    if not _decibels(top) >= psnr:
         raise OptionError(
             f"--psnr {psnr:g} cannot be reached: the best picture, quality {high:g}, has "
-            f"{best.psnr:.2f} dB"
+            f"{top.psnr:.2f} dB"
         )
     bottom = at(low)
     if _decibels(bottom) >= psnr:
         note = f"{psnr:g} dB is below the codec's range: quality {low:g} has {bottom.psnr:.2f}"
         return Reached(bottom.data, low, bottom.bpp, bottom.psnr, note)
     while high - low > STEP:
-        rise = max(min(_decibels(best), 99) - _decibels(bottom), 0.01)
+        rise = max(min(_decibels(top), 99) - _decibels(bottom), 0.01)
         middle = at(_between(low, high, (psnr - _decibels(bottom)) / rise))
         if _decibels(middle) >= psnr:
-            high, best = middle.quality, middle
+            high, top = middle.quality, middle
+            best = min(best, top, key=lambda reached: reached.bpp)  # fits need not be monotone
         else:
             low, bottom = middle.quality, middle
     return best
