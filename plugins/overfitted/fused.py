@@ -78,7 +78,7 @@ class _Rate(torch.autograd.Function):
             return fused_kernels.rate(own, *model, by_own, *sums), by_own, sums
 
         tops = range(0, len(grid) - radius, ROWS)
-        values, by_rows, sums = zip(*side_by_side(part, tops), strict=True)
+        values, by_rows, sums = zip(*side_by_side(part, tops, grid.size), strict=True)
         by_grid = np.zeros_like(grid)
         for top, own in zip(tops, by_rows, strict=True):
             by_grid[top : top + len(own)] += own
@@ -104,7 +104,7 @@ class _Pixels(torch.autograd.Function):
             own = slice(first, first + COLUMNS)
             fused_kernels.pixels(given[:, own], matrices, biases, rectified, drawn[:, own])
 
-        side_by_side(part, range(0, x.shape[1], COLUMNS))
+        side_by_side(part, range(0, x.shape[1], COLUMNS), x.shape[1])
         return out
 
     @staticmethod
@@ -121,7 +121,7 @@ class _Pixels(torch.autograd.Function):
             fused_kernels.pixels_back(*ends, wanted, gradient[:, own], *sums)
             return sums
 
-        parts = side_by_side(part, range(0, x.shape[1], COLUMNS))
+        parts = side_by_side(part, range(0, x.shape[1], COLUMNS), x.shape[1])
         return by_x, None, *summed(parts)
 
 
@@ -136,7 +136,7 @@ class _Enlarged(torch.autograd.Function):
         def part(channel: int) -> None:
             fused_kernels.enlarge(given[0][channel], given[1], given[2][channel])
 
-        side_by_side(part, range(len(x)))
+        side_by_side(part, range(len(x)), out.numel())
         return out
 
     @staticmethod
@@ -150,7 +150,7 @@ class _Enlarged(torch.autograd.Function):
             sums = found[0][channel], found[1][channel]
             fused_kernels.enlarge_back(given[channel], taps, shown[channel], *sums)
 
-        side_by_side(part, range(len(x)))
+        side_by_side(part, range(len(x)), outer.numel())
         return by_x, by_kernel.sum(0)
 
 
@@ -177,9 +177,9 @@ def summed(parts: Sequence[Sums]) -> list[Tensor]:
     return found
 
 
-def side_by_side(part: Callable[[int], Any], firsts: range) -> list[Any]:
-    """What a part says, of every one."""
-    threads = min(torch.get_num_threads(), len(firsts))
+def side_by_side(part: Callable[[int], Any], firsts: range, numbers: int) -> list[Any]:
+    """What a part says, of every one; of few numbers in all, one after the other."""
+    threads = min(torch.get_num_threads(), len(firsts), 1 + numbers // COLUMNS)
     if threads == 1:
         return [part(first) for first in firsts]
     with ThreadPoolExecutor(threads) as pool:
