@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor
 
-PEAK = 2.0
+SHAPE = 2.0
 """First parameter of the law of the noise: 1 is uniform, and C3 goes from 2 to 1."""
 
 
@@ -41,5 +41,5 @@ def soft_round(y: Tensor, temperature: float) -> Tensor:
 
 def peaked(uniform: Tensor) -> Tensor:
     """Uniform numbers in [0, 1] to noise in [-0.5, 0.5]: Kumaraswamy's law, its mode at 0."""
-    b = (2**PEAK * (PEAK - 1) + 1) / PEAK  # with which the mode is in the middle
-    return (1 - (1 - uniform) ** (1 / b)) ** (1 / PEAK) - 0.5
+    b = (2**SHAPE * (SHAPE - 1) + 1) / SHAPE  # with which the mode is in the middle
+    return (1 - (1 - uniform) ** (1 / b)) ** (1 / SHAPE) - 0.5

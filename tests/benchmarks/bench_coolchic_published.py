@@ -31,6 +31,7 @@ from compressai_gen_plugins.overfitted import coolchic_files
 from compressai_gen_plugins.overfitted.codec import NO_SYNTHESIS, CoolChicV1Codec, CoolChicV2Codec
 from compressai_gen_plugins.overfitted.coolchic_fitting import Fitted, fit
 from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES
+from compressai_gen_plugins.overfitted.fits import Progress
 
 CODECS = {codec.name: codec for codec in (CoolChicV1Codec, CoolChicV2Codec)}
 COLUMNS = ("seq_name", "seq"), ("lmbda", "lambda")
@@ -72,7 +73,7 @@ def measured(data: bytes, codec: str, path: Path) -> tuple[float, float]:
     return 8 * len(data) / (original.size // 3), float(10 * np.log10(255**2 / mse))
 
 
-def told(start: float) -> object:
+def told(start: float) -> Progress:
     """Progress, a line each."""
 
     def tell(done: int, standing: str) -> None:
