@@ -58,10 +58,10 @@ def at_rate(table: Table, bpp: float) -> float:
 
 
 def file_of(fitted: Fitted, codec: str, height: int, width: int) -> bytes:
-    """A finished fit as ``cgen compress`` writes it."""
+    """A finished fit as ``cgen compress`` writes it, but for the quality."""
     chunks, crc = coolchic_files.write(*fitted)
     sizes = {"height": height, "width": width}
-    header = Header(codec_fingerprint(codec), NO_SYNTHESIS, **sizes, symbols_crc=crc, quality=1.0)
+    header = Header(codec_fingerprint(codec), NO_SYNTHESIS, **sizes, symbols_crc=crc)
     return pack(header, chunks)
 
 
