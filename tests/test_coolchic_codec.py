@@ -26,7 +26,7 @@ from compressai_gen_plugins.overfitted.codec import CoolChicV2Codec
 from compressai_gen_plugins.overfitted.coolchic import CoolChic
 from compressai_gen_plugins.overfitted.coolchic_cost import PREFIX
 from compressai_gen_plugins.overfitted.coolchic_model import multiplier_at
-from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES
+from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES, Schedule, Stage
 from compressai_gen_plugins.overfitted.coolchic_start import without_latents
 from compressai_gen_plugins.overfitted.coolchic_versions import V1, V2
 from compressai_gen_plugins.overfitted.coolchic_weights import Steps, choose_steps, levels, put
@@ -82,14 +82,15 @@ def test_another_rate_of_the_same_picture_starts_from_the_first(photo):
     assert multiplier_at(V2, 5) == pytest.approx(1e-4)
 
 
-@pytest.mark.parametrize(("target", "wanted", "slack"), [("--bpp", 4, -0.5), ("--psnr", 25, 3)])
+@pytest.mark.parametrize(("target", "wanted", "slack"), [("--bpp", 4, -0.2), ("--psnr", 24, 0.5)])
 def test_a_rate_and_a_quality_are_reached(target, wanted, slack, photo, cgen, work, monkeypatch):
     """Nearly, too: neither end of the range is as near.
 
-    Fits this short jump from one quality to the next, elsewhere on every machine; how near the
-    search itself comes is tested in test_rate_control.
+    Fits jump from one quality to the next, by up to 2 dB, so the targets are where these do not.
+    Longer fits jump elsewhere on every machine: differences in the last bit grow.
     """
-    monkeypatch.setitem(SCHEDULES, "draft", QUICK)
+    stages = Stage(20, 1), Stage(10, 1 / 10, rounded=True), *QUICK.stages[2:]
+    monkeypatch.setitem(SCHEDULES, "draft", Schedule(((1, 20),), stages))
     photo.save("a.png")
     command = ("compress", "a.png", "--codec", "cool-chic-v1", "--preset", "draft")
 
