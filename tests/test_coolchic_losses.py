@@ -7,7 +7,7 @@ import torch
 from quick_fits import small_photo, tensor_of
 
 from compressai_gen_plugins.overfitted.coolchic_cost import loss_of
-from compressai_gen_plugins.overfitted.coolchic_fitting import Fitting
+from compressai_gen_plugins.overfitted.coolchic_fitting import Fitting, fit
 from compressai_gen_plugins.overfitted.coolchic_schedules import Schedule, Stage
 from compressai_gen_plugins.overfitted.coolchic_versions import V1
 
@@ -74,3 +74,34 @@ def test_lambda_can_be_left_alone(x):
     fitting.warm_up()
     fitting.adapt()
     assert float(fitting.scales) == 1
+
+
+def test_while_grids_fill_d_is_adapted_whenever_the_error_has_halved():
+    """Each picture's by itself."""
+    judge = loss_of("l1", torch.device("cpu"))
+    fitting = Fitting(torch.full((2, 3, 24, 40), 0.5), V1, [1e-3, 1e-3], Schedule((), ()), judge)
+    bias = "network.synthesis.2.bias"
+    for steps, expected in [
+        ((0.4, 0.4), (0.8, 0.8)),
+        ((0.3, 0.2), (0.8, 0.4)),
+        ((0.2, 0.18), (0.4, 0.4)),
+    ]:
+        draw(fitting, 0.5)
+        fitting.stack.weights[bias] += torch.tensor(steps)[:, None]
+        fitting.adapt(fallen=expected != (0.8, 0.8))
+        assert fitting.scales.tolist() == pytest.approx(expected, rel=0.05)
+
+
+def test_a_ladder_of_l1_means_by_lambda_what_mse_does(x):
+    """The L1 of its empty grids weighs ten times what that of the finished picture does."""
+    ends = Stage(100, 1 / 10), Stage(50, 1 / 20, rounded=True)
+    schedule = Schedule(((1, 60),), (Stage(400, 1), *ends))
+    rates, errors = {}, {}
+    for loss in ("mse", "l1"):
+        ((top, _),) = fit(x[None], V1, 1e-4, schedule, loss=loss)
+        ((low, _),) = fit(x[None], V1, 1e-3, schedule, loss=loss, start=top)
+        latents = low.latents(torch.round)
+        rates[loss] = float(low.rate(latents).detach())
+        errors[loss] = float((low.picture(latents) - x).square().mean().detach())
+    assert 0.6 < rates["l1"] / rates["mse"] < 1.2
+    assert 0.5 < errors["l1"] / errors["mse"] < 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SOFT, SHARP = 0.3, 0.1
 """Temperature of soft rounding, at first and at last: C3's."""
@@ -20,6 +20,8 @@ class Stage:
         rounded: round latents, instead of doing so softly and with noise.
         patience: iterations without a new best after which the stage ends; None for no such end.
         fixed: train with the networks as a file holds them, rounded.
+        filling: grids are empty at its start, and D is adapted whenever the error has halved. (Else
+            the L1 of an empty picture would weigh up to twenty times too much to its end.)
     """
 
     iterations: int
@@ -28,6 +30,7 @@ class Stage:
     rounded: bool = False
     patience: int | None = None
     fixed: bool = False
+    filling: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ class Schedule:
 
     def continued(self) -> Schedule:
         """For a network that was fitted to the same picture at another rate: no warm-up."""
-        return Schedule((), self.stages)
+        first, *others = self.stages
+        return Schedule((), (replace(first, filling=True), *others))
 
 
 _FALL = (

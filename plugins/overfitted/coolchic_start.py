@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from compressai_gen.losses.loading import Loss
-from compressai_gen_plugins.overfitted.coolchic import CoolChic
 from compressai_gen_plugins.overfitted.coolchic_cost import PREFIX
 from compressai_gen_plugins.overfitted.stack import Weights
 
@@ -53,16 +52,14 @@ def without_latents(weights: Weights) -> Weights:
     }
 
 
-@torch.no_grad()
-def exchange_rate(network: CoolChic, loss: Loss, x: Tensor) -> float | None:
-    """``dD / dMSE`` along a growth of the network's error; None where there is no error to grow.
+def exchange_rate(error: Tensor, loss: Loss, x: Tensor) -> float | None:
+    """``dD / dMSE`` along a growth of the error; None where there is no error to grow.
 
     Args:
-        network: of the picture.
+        error: of a picture that is drawn, shape (1, 3, H, W).
         loss: D.
-        x: shape (1, 3, H, W) in [0, 1].
+        x: the picture, in [0, 1].
     """
-    error = network.picture(network.latents(torch.round)) - x
     near, far = x + error, x + 1.05 * error
     growth = float((far - x).square().mean() - (near - x).square().mean())
     slope = float((loss(far, x) - loss(near, x)).mean())

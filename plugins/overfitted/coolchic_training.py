@@ -64,6 +64,8 @@ class Training:
         self.multipliers = torch.tensor(multipliers, device=x.device)
         self.scales = torch.ones_like(self.multipliers)
         """Of every picture, what D is multiplied with; see `adapt`."""
+        self.errors = torch.zeros_like(self.scales)
+        """Of every picture, the mean square with which that was found."""
         self.cost = Cost(self.fresh(), loss)
         self.noise = [torch.Generator(x.device).manual_seed(seed) for _ in x]
         self.done = 0
@@ -92,21 +94,30 @@ class Training:
         network.load_state_dict({k.removeprefix(PREFIX): v for k, v in weights.items()})
         return network.requires_grad_()
 
-    def adapt(self) -> None:
+    @torch.no_grad()
+    def adapt(self, fallen: bool = False) -> None:
         """Divide D by dD / dMSE, so that it grows as a mean square does and lambda means the same.
 
         As it is for a picture's first network now: of L1, for one, it grows as the error falls. (D,
         not lambda, since gradients are clipped at a norm that was published for the mean square.)
         Costs of before do not compare with those to come.
+
+        Args:
+            fallen: only of pictures whose mean square error is half of what it was, or less.
         """
         if self.same_lambda:
             return
         for number, x in enumerate(self.x[:, None]):
-            network = self.network(number * self.candidates)
-            rate = exchange_rate(network, self.cost.judge[0], x)
+            first = number * self.candidates
+            network = self.network(first)
+            error = network.picture(network.latents(torch.round)) - x
+            square = error.square().mean()
+            if fallen and square > self.errors[number] / 2:
+                continue
+            rate = exchange_rate(error, self.cost.judge[0], x)
             if rate is not None:
-                self.scales[number] = 1 / rate
-        self.best_cost.fill_(float("inf"))
+                self.scales[number], self.errors[number] = 1 / rate, square
+            self.best_cost[first : first + self.candidates] = float("inf")
 
     def train(
         self, stage: Stage, temperatures: tuple[float, float] | None = None, rise: int = RISE
@@ -124,6 +135,8 @@ class Training:
         rise = min(rise, stage.iterations // 4) or 1
         for step in range(stage.iterations):
             if step % CHECK == 0:
+                if stage.filling:
+                    self.adapt(fallen=True)
                 since = (since + CHECK) * ~self.look()
                 if stage.patience is not None and bool((since > stage.patience).all()):
                     break
