@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -115,6 +119,31 @@ def test_a_step_does_not_depend_on_the_number_of_threads(version, monkeypatch):
         found.append([value, pixels, *torch.autograd.grad(value, parts)])
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+STEP = """
+import torch
+from compressai_gen_plugins.overfitted import fused
+from compressai_gen_plugins.overfitted.coolchic import CoolChic
+from compressai_gen_plugins.overfitted.coolchic_versions import V1
+torch.manual_seed(0)
+network = CoolChic(V1, 40, 150)
+network.rate(network.latents(lambda y: y + torch.randn_like(y))).backward()
+rectified = tuple(layer.relu for layer in V1.layers)
+fused.pixels(torch.randn(7, 6000), rectified, network.synthesis.weights()).square().sum().backward()
+print([p.grad.double().sum().item() for p in network.parameters() if p.grad is not None])
+"""
+
+
+def test_a_step_is_the_same_in_the_process_that_compiles_it(tmp_path):
+    settings = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", STEP]
+    compiling, later = (
+        subprocess.run(command, env=settings, check=True, capture_output=True).stdout
+        for _ in range(2)
+    )
+    assert list(tmp_path.rglob("*.nbc"))
+    assert compiling == later
 
 
 def test_what_is_not_wanted_is_not_computed(monkeypatch):

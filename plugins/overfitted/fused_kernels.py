@@ -18,12 +18,16 @@ TILE = 128
 FAST = {"reassoc", "contract", "nsz", "arcp"}
 """Of what the compiler may do to sums; there may be infinities, so not all."""
 
+PART = {"fastmath": FAST, "forceinline": True}
+"""Of what others call. Left to itself the compiler keeps a copy by itself and one within a caller,
+which add up differently; the process that compiles them runs the one, later ones the other."""
+
 ZERO, HALF, ONE = np.float32(0), np.float32(0.5), np.float32(1)
 BITS = np.float32(1 / math.log(2))
 """In a nat."""
 
 
-@compiled(fastmath=FAST)
+@compiled(**PART)
 def product(weight, x, out):  # type: ignore  # noqa: ANN001, ANN201
     """Add ``weight @ x``, (O, C) and (C, TILE)."""
     for o in range(weight.shape[0]):
@@ -40,7 +44,7 @@ def product(weight, x, out):  # type: ignore  # noqa: ANN001, ANN201
             i += 1
 
 
-@compiled(fastmath=FAST)
+@compiled(**PART)
 def layer(weight, bias, x, rectified, out):  # type: ignore  # noqa: ANN001, ANN201
     """``weight @ x + bias``, and no less than 0 where that is wanted."""
     for o in range(weight.shape[0]):
@@ -53,7 +57,7 @@ def layer(weight, bias, x, rectified, out):  # type: ignore  # noqa: ANN001, ANN
                 out[o, p] = max(out[o, p], ZERO)
 
 
-@compiled(fastmath=FAST)
+@compiled(**PART)
 def weight_gradient(outer, x, weight, bias):  # type: ignore  # noqa: ANN001, ANN201
     """Add the gradients of a layer, from that of its result and its input."""
     for o in range(weight.shape[0]):
@@ -68,7 +72,7 @@ def weight_gradient(outer, x, weight, bias):  # type: ignore  # noqa: ANN001, AN
             weight[o, i] += total
 
 
-@compiled(fastmath=FAST)
+@compiled(**PART)
 def input_gradient(weight, outer, x, rectified, out):  # type: ignore  # noqa: ANN001, ANN201
     """That of a layer's input x, which is a rectified layer's result or not."""
     for i in range(weight.shape[1]):
@@ -82,7 +86,7 @@ def input_gradient(weight, outer, x, rectified, out):  # type: ignore  # noqa: A
                     out[i, p] = ZERO
 
 
-@compiled(fastmath=FAST)
+@compiled(**PART)
 def law(y, output, count, constants, outer):  # type: ignore  # noqa: ANN001, ANN201
     """Bits of latents, see `coolchic.bits`, and their gradient.
 
@@ -171,7 +175,7 @@ def rate(rows, places, weights, biases, constants, wanted, grid, by_weight, by_b
     return total
 
 
-@compiled()
+@compiled(**PART)
 def widest(x, weights):  # type: ignore  # noqa: ANN001, ANN201
     """Most channels of an input and of layers."""
     most = x.shape[0]
@@ -180,7 +184,7 @@ def widest(x, weights):  # type: ignore  # noqa: ANN001, ANN201
     return most
 
 
-@compiled(fastmath=FAST)
+@compiled(**PART)
 def forward(x, first, count, weights, biases, rectified, work):  # type: ignore  # noqa: ANN001, ANN201
     """All layers of some columns of x (C, N); their results in work (1 + layers, widest, TILE)."""
     for i in range(x.shape[0]):
