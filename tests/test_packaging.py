@@ -19,7 +19,7 @@ PACKAGES = {
     "diffusers_codec": "diffusers_codec",
     "plugins": "compressai_gen_plugins",
 }
-DATA = ("py.typed", "README.md", ".png", ".json", ".safetensors")
+DATA = ("py.typed", "README.md", ".png", ".json", ".csv", ".safetensors")
 WITHOUT = shutil.ignore_patterns("__pycache__", "*.egg-info")
 
 
