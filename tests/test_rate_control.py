@@ -31,19 +31,20 @@ def test_bits_per_pixel(codec: ModelCodec, image: np.ndarray):
 
 def test_decibels():
     """On a codec whose PSNR is exactly 30 + 2 quality (random networks have no such order)."""
-    original = np.full((10, 10, 3), 100, np.uint8)
+    original, tried = np.full((10, 10, 3), 100, np.uint8), []
 
     def decompress(data: bytes) -> np.ndarray:
         return original + 255 * 10 ** (-(30 + 2 * len(data) / 256) / 20)
 
     def compress(quality: float) -> bytes:
+        tried.append(quality)
         return bytes(round(256 * quality))
 
     def reach(psnr: float) -> rate_control.Reached:
         return rate_control.reach_psnr(compress, decompress, (0, 9), original, psnr)
 
-    assert reach(35).quality == 2.5
-    assert reach(35).psnr == pytest.approx(35, abs=1e-4)
+    assert 35 <= reach(35).psnr <= 35.02
+    assert len(tried) == 3, "both ends and what a straight line suggests: each may be a fit"
     assert reach(20).quality == 0
     assert "below the codec's range" in reach(20).note
     with pytest.raises(OptionError, match=r"48\.00 dB"):

@@ -16,6 +16,7 @@ from compressai_gen.errors import OptionError
 
 STEP = 1 / 256  # of a quality
 CLOSE = 0.998  # a file this near below the budget ends the search
+NEAR = 0.02  # as many dB above the target do
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,9 @@ def reach_psnr(
     if _decibels(bottom) >= psnr:
         note = f"{psnr:g} dB is below the codec's range: quality {low:g} has {bottom.psnr:.2f}"
         return Reached(bottom.data, low, bottom.bpp, bottom.psnr, note)
-    while high - low > STEP:
+    while high - low > STEP and _decibels(best) > psnr + NEAR:
         rise = max(min(_decibels(top), 99) - _decibels(bottom), 0.01)
-        middle = at(_between(low, high, (psnr - _decibels(bottom)) / rise))
+        middle = at(_between(low, high, (psnr + NEAR / 2 - _decibels(bottom)) / rise))
         if _decibels(middle) >= psnr:
             high, top = middle.quality, middle
             best = min(best, top, key=lambda reached: reached.bpp)  # fits need not be monotone
