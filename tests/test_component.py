@@ -88,6 +88,13 @@ class TestFixedPoint:
         model.add_module("portable", export(model))
         return CompressionModelComponent.from_compressai(model)
 
+    def test_what_was_not_exported_is(self, architecture, exported):
+        """Or a fusion module that was trained through ``cgen``, for its files, would refuse it."""
+        component = CompressionModelComponent.from_compressai(small_model(architecture))
+        assert component.codec().portable
+        assert component.codec().fingerprint == exported.codec().fingerprint
+        assert component.config["portable"] == exported.config["portable"]
+
     def test_saved_and_loaded_as_integers(self, exported, tmp_path):
         exported.save_pretrained(tmp_path)
         for model in (

@@ -94,9 +94,9 @@ class TestLoading:
 
         path = folder / "diffusion_pytorch_model.safetensors"
         tensors = load_file(path)
-        del tensors["h_s.0.weight"]
+        del tensors["g_s.0.weight"]
         save_file(tensors, path, metadata={"format": "pt"})
-        with pytest.raises(CheckpointError, match=r"h_s\.0\.weight"):
+        with pytest.raises(CheckpointError, match=r"g_s\.0\.weight"):
             CompressionModelComponent.from_pretrained(folder)
 
 
@@ -105,13 +105,14 @@ class TestState:
         assert component.state_dict().keys() == component.model.state_dict().keys()
 
     def test_load_state_dict_sizes_the_tables(self, component):
-        fresh = CompressionModelComponent(NAME, STOCK[NAME])
+        fresh = CompressionModelComponent.from_config(component.config)
         fresh.load_state_dict(component.state_dict())
         assert strings(fresh.eval()) == strings(component)
 
     def test_inside_another_module(self, component):
         outer = torch.nn.ModuleDict({"codec": component})
-        fresh = torch.nn.ModuleDict({"codec": CompressionModelComponent(NAME, STOCK[NAME])})
+        inner = CompressionModelComponent.from_config(component.config)
+        fresh = torch.nn.ModuleDict({"codec": inner})
         fresh.load_state_dict(outer.state_dict())
         assert strings(fresh["codec"].eval()) == strings(component)
 

@@ -25,6 +25,7 @@ from compressai_gen.checkpoints.fingerprint import (
 )
 from compressai_gen.checkpoints.folder import check_tables, model_from_config
 from compressai_gen.checkpoints.hub import publish
+from compressai_gen.checkpoints.stock import export_where_possible
 from compressai_gen.checkpoints.weights import stored_as_integers
 from compressai_gen.codec import ModelCodec
 from compressai_gen.codec.placement import parse_dtype
@@ -102,8 +103,9 @@ class CompressionModelComponent(ModelMixin, ConfigMixin):  # type: ignore[misc] 
 
         Args:
             model: any registered CompressAI model; a fixed-point entropy path in
-                ``model.portable`` is part of it. One of our variable-rate models is exported now
-                if it was not yet, because it has no other strings.
+                ``model.portable`` is part of it. One that was not exported yet is exported now,
+                where that can be (its context is not serial), so that its files are portable and
+                have the fingerprint they have through ``cgen``.
             architecture: zoo name; by default found by the model's class.
             arguments: constructor arguments; by default read off the model.
             quality: the zoo quality it was trained for, if it has one rate.
@@ -111,11 +113,14 @@ class CompressionModelComponent(ModelMixin, ConfigMixin):  # type: ignore[misc] 
 
         Raises:
             CheckpointError: if the name or the arguments cannot be found.
+            CodecError: the weights of its entropy path do not fit fixed point.
         """
         name = architecture or architecture_of(model)
         built_with = constructor_arguments(model) if arguments is None else dict(arguments)
         if isinstance(model, VariableRateModel):
             model.entropy_path()
+        elif getattr(model, "portable", None) is None:
+            export_where_possible(model)
         component = cls.__new__(cls)  # __init__ would build another model to throw away
         ModelMixin.__init__(component)
         component.register_to_config(
