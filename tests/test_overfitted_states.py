@@ -10,7 +10,7 @@ from cgen_command import work as work
 from quick_fits import fit, small_photo, tensor_of
 
 from compressai_gen.errors import CheckpointError
-from compressai_gen_plugins.overfitted import coolchic_files
+from compressai_gen_plugins.overfitted import coolchic_files, coolchic_training
 from compressai_gen_plugins.overfitted.coolchic_fitting import Fitting
 from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES, Schedule, Stage
 from compressai_gen_plugins.overfitted.coolchic_versions import V1, V2
@@ -23,6 +23,7 @@ SHORT = Schedule(
         Stage(2, 1 / 5, "latents", rounded=True, fixed=True),
     ),
 )
+LONG = Schedule(((3, 4), (2, 4)), (Stage(12, 1), Stage(12, 1 / 2), *SHORT.stages[1:]), trial=6)
 COMMAND = ("--codec", "cool-chic-v1", "--preset", "draft")
 
 
@@ -48,19 +49,25 @@ def steps(monkeypatch):
     return counted
 
 
-def test_a_killed_fit_goes_on(x, tmp_path):
-    seen = []
+@pytest.fixture(scope="module")
+def whole(x):
+    """The file of a fit that nobody kills."""
+    return coolchic_files.write(*fit(x, V1, 1e-3, LONG, loss="l1"))
 
-    def stop(done, standing):
-        if done >= 18:
-            raise KeyboardInterrupt
 
+@pytest.mark.parametrize(
+    ("killed", "kept"), [(7, 4), (19, 16), (25, 24), (35, 34), (49, 46), (54, 54)]
+)
+def test_a_killed_fit_goes_on(killed, kept, x, whole, tmp_path, steps, monkeypatch):
+    """From the last candidate, stage, or fourth step of one, as if nothing had been."""
+    monkeypatch.setattr(coolchic_training, "SAVED", 4)
+    steps["last"] = killed
     with pytest.raises(KeyboardInterrupt):
-        fit(x, V1, 1e-3, SHORT, state=tmp_path, progress=stop)
-    found = fit(x, V1, 1e-3, SHORT, state=tmp_path, progress=lambda d, s: seen.append(d))
-    assert seen[0] == 16  # after warm-up and first stage
-    assert seen[-1] == 22
-    assert coolchic_files.write(*found) == coolchic_files.write(*fit(x, V1, 1e-3, SHORT))
+        fit(x, V1, 1e-3, LONG, state=tmp_path, loss="l1")
+    steps["done"], steps["last"] = 0, None
+    found = fit(x, V1, 1e-3, LONG, state=tmp_path, loss="l1")
+    assert steps["done"] == 56 - kept
+    assert coolchic_files.write(*found) == whole
 
 
 def test_a_damaged_state_is_told(x, tmp_path):

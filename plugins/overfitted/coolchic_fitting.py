@@ -8,8 +8,9 @@ of the loss paper keeps the last state, and its v1 never lowers the learning rat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +30,12 @@ from compressai_gen_plugins.overfitted.states import checksum, kept
 
 NUMBERS_A_PIXEL = 190
 """That a fit has in memory with l1-ssim; 110 with mse."""
+
+KEPT = (
+    *("best", "best_cost", "scales", "errors", "done", "stage"),
+    *("warming", "round", "pool", "ranked"),
+)
+"""Of `Fitting`, in its state, as they are."""
 
 Fitted = tuple[CoolChic, Steps]
 """A network with the weights of a file, and their steps."""
@@ -94,7 +101,7 @@ class Fitting(Training):
         x, version, schedule, seed, progress, same_lambda: as for :func:`fit`.
         multipliers: lambda of every picture.
         loss: what is minimised beside the rate.
-        state: kept after every stage.
+        state: kept after every candidate, every stage, and on the way of a long one.
     """
 
     def __init__(
@@ -110,21 +117,25 @@ class Fitting(Training):
         same_lambda: bool = False,
     ) -> None:
         super().__init__(x, version, multipliers, loss, seed, progress, same_lambda)
-        self.schedule, self.state, self.stage = schedule, state, 0
+        self.schedule, self.state = schedule, state
+        self.warming, self.round, self.stage = bool(schedule.warmup), 0, 0
+        self.pool: list[list[Weights]] = [[] for _ in self.x]
+        """Candidates of every picture during the warm-up, the better ones first."""
+        self.ranked: list[list[tuple[float, Weights]]] = [[] for _ in self.x]
+        """Those that were trained in this round, with their costs."""
 
     def run(self, start: CoolChic | None = None) -> list[Fitted]:
-        """Warm-up, or another fit's network, and stages that are not done yet."""
-        if not self.resume():
-            if start is None:
-                self.warm_up()
-            else:
-                weights = {PREFIX + name: value for name, value in start.state_dict().items()}
-                self.take([without_latents(weights)] * len(self.x))
-            self.save()
+        """Warm-up, or another fit's network, and stages, from where they were left."""
+        if not self.resume() and start is not None:
+            weights = {PREFIX + name: value for name, value in start.state_dict().items()}
+            self.take([without_latents(weights)] * len(self.x))
+        if self.warming:
+            self.warm_up()
         for number, stage in enumerate(self.schedule.stages[self.stage :], self.stage):
-            self.adapt()
-            if stage.fixed and not self.steps:
-                self.choose()
+            if not self.underway:
+                self.adapt()
+                if stage.fixed and not self.steps:
+                    self.choose()
             self.train(stage, self.schedule.temperatures(number))
             self.stage = number + 1
             self.save()
@@ -136,33 +147,48 @@ class Fitting(Training):
 
     def warm_up(self) -> None:
         """Rounds of short trainings; the better candidates go on."""
-        fresh = [Cost(self.fresh(), self.cost.judge[0]) for _ in range(self.schedule.warmup[0][0])]
-        pool = [[candidate.state_dict() for candidate in fresh] for _ in self.x]
-        size = max(1, rows_at_once(self.x, AT_ONCE) // len(self.x))
-        for count, iterations in self.schedule.warmup:
-            ranked: list[list[tuple[float, Weights]]] = [[] for _ in self.x]
-            for first in range(0, count, size):
-                last = min(first + size, count)
-                self.take([weights for candidates in pool for weights in candidates[first:last]])
-                self.train(Stage(iterations, 1), rise=1)
-                if first == 0:
-                    self.adapt()
-                for number, cost in enumerate(self.check().tolist()):
-                    ranked[number // self.candidates].append((cost, self.stack.one(number)))
-            for candidates in ranked:
-                candidates.sort(key=lambda pair: pair[0])
-            pool = [[weights for _, weights in candidates] for candidates in ranked]
-        self.take([candidates[0] for candidates in pool])
-        self.stack.weights |= lifted(self.stack.weights, self.version.least_gain)
+        if not self.pool[0]:
+            fresh = [
+                Cost(self.fresh(), self.cost.judge[0]) for _ in range(self.schedule.warmup[0][0])
+            ]
+            self.pool = [[candidate.state_dict() for candidate in fresh]] * len(self.x)
+        for count, iterations in self.schedule.warmup[self.round :]:
+            self.compete(count, iterations)
+            self.round += 1
+            self.save()
+        if not self.underway:
+            self.take([candidates[0] for candidates in self.pool])
+            self.stack.weights |= lifted(self.stack.weights, self.version.least_gain)
         if self.schedule.trial:
             self.choose_grids()
         self.look()
+        self.pool, self.warming = [[] for _ in self.x], False
+        self.save()
+
+    def compete(self, count: int, iterations: int) -> None:
+        """A round: the first so many candidates of every picture are trained, and ranked."""
+        size = max(1, rows_at_once(self.x, AT_ONCE) // len(self.x))
+        for first in range(len(self.ranked[0]), count, size):
+            if not self.underway:
+                these = slice(first, min(first + size, count))
+                self.take([weights for candidates in self.pool for weights in candidates[these]])
+            self.train(Stage(iterations, 1), rise=1)
+            if first == 0:
+                self.adapt()
+            for number, cost in enumerate(self.check().tolist()):
+                self.ranked[number // self.candidates].append((cost, self.stack.one(number)))
+            self.save()
+        for candidates in self.ranked:
+            candidates.sort(key=lambda pair: pair[0])
+        self.pool = [[weights for _, weights in candidates] for candidates in self.ranked]
+        self.ranked = [[] for _ in self.x]
 
     def choose_grids(self) -> None:
         """Train every picture's network beside the same with empty grids; the better goes on."""
-        full = [self.stack.one(number) for number in range(len(self.stack))]
-        self.take([weights for one in full for weights in (one, without_latents(one))])
-        self.adapt()
+        if not self.underway:
+            full = [self.stack.one(number) for number in range(len(self.stack))]
+            self.take([weights for one in full for weights in (one, without_latents(one))])
+            self.adapt()
         self.train(Stage(self.schedule.trial, 1))
         better = self.check().view(-1, 2).argmin(1)
         self.take([self.stack.one(2 * n + row) for n, row in enumerate(better.tolist())])
@@ -184,26 +210,26 @@ class Fitting(Training):
         self.steps = found
         self.best_cost.fill_(float("inf"))
 
-    def save(self) -> None:
-        """Keep the state."""
+    def save(self, underway: Mapping[str, Any] | None = None) -> None:
+        """Keep the state, in the middle of a training with what it goes on from."""
         if self.state is not None:
-            self.state.write(
-                {
-                    "best": self.best,
-                    "best_cost": self.best_cost,
-                    "done": self.done,
-                    "stage": self.stage,
-                    "steps": [vars(steps) for steps in self.steps],
-                }
-            )
+            own = {name: getattr(self, name) for name in KEPT}
+            noise = [generator.get_state() for generator in self.noise]
+            steps = [vars(steps) for steps in self.steps]
+            more = {"weights": self.stack.copied(), "noise": noise, "steps": steps}
+            self.state.write({**own, **more, "underway": underway or {}})
 
     def resume(self) -> bool:
-        """Go on from the last finished stage, if there is one."""
+        """Go on from the last state, if there is one."""
         content = None if self.state is None else self.state.read(self.x.device)
         if content is None:
             return False
-        self.take([{k: v[n] for k, v in content["best"].items()} for n in range(len(self.x))])
-        self.best_cost, self.done = content["best_cost"], content["done"]
-        self.stage = content["stage"]
+        weights = content["weights"]
+        count = len(content["best_cost"])
+        self.take([{name: v[n] for name, v in weights.items()} for n in range(count)])
+        for name in (*KEPT, "underway"):
+            setattr(self, name, content[name])
         self.steps = [Steps(**steps) for steps in content["steps"]]
+        for generator, state in zip(self.noise, content["noise"], strict=True):
+            generator.set_state(state.cpu())
         return True

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from compressai_gen_plugins.overfitted.coolchic_cost import PREFIX, Cost, noise_
 from compressai_gen_plugins.overfitted.coolchic_schedules import Stage
 from compressai_gen_plugins.overfitted.coolchic_start import exchange_rate
 from compressai_gen_plugins.overfitted.coolchic_versions import Version
-from compressai_gen_plugins.overfitted.coolchic_weights import Steps, kinds, rounded
+from compressai_gen_plugins.overfitted.coolchic_weights import Steps, kinds, rounded, weight_bits
 from compressai_gen_plugins.overfitted.fits import Progress
 from compressai_gen_plugins.overfitted.stack import Stack, Weights, clip
 
@@ -23,6 +24,9 @@ CHECK = 50
 
 PEAK = 1e-2
 """Learning rate of Adam at the start."""
+
+SAVED = 500
+"""Iterations of a stage between its states."""
 
 RISE = 50
 """Iterations at the start of a stage in which its learning rate rises, a quarter of it at most.
@@ -70,6 +74,8 @@ class Training:
         self.noise = [torch.Generator(x.device).manual_seed(seed) for _ in x]
         self.done = 0
         self.steps: list[Steps] = []
+        self.underway: dict[str, Any] = {}
+        """Of a training that is to be gone on with: what `train` saved."""
         self.take([self.cost.state_dict()] * len(x))
 
     def fresh(self) -> CoolChic:
@@ -122,7 +128,7 @@ class Training:
     def train(
         self, stage: Stage, temperatures: tuple[float, float] | None = None, rise: int = RISE
     ) -> None:
-        """One stage; ends with the best state so far.
+        """One stage, or what is left of it; ends with the best state so far.
 
         Args:
             stage: says how long, and what.
@@ -132,8 +138,14 @@ class Training:
         parameters = self.stack.trained(self.cost.names(stage.part))
         optimizer = torch.optim.Adam(parameters, PEAK * stage.rate, fused=True)
         since = torch.zeros(len(self.stack), device=self.x.device)
-        rise = min(rise, stage.iterations // 4) or 1
-        for step in range(stage.iterations):
+        first, rise = 0, min(rise, stage.iterations // 4) or 1
+        if self.underway:
+            first, since = self.underway["step"], self.underway["since"]
+            optimizer.load_state_dict(self.underway["optimizer"])
+            self.underway = {}
+        for step in range(first, stage.iterations):
+            if step % SAVED == 0 and step > first:
+                self.save({"step": step, "since": since, "optimizer": optimizer.state_dict()})
             if step % CHECK == 0:
                 if stage.filling:
                     self.adapt(fallen=True)
@@ -145,6 +157,9 @@ class Training:
             self.done += self.candidates
         self.look()
         self.stack.weights = {name: value.clone() for name, value in self.best.items()}
+
+    def save(self, underway: Mapping[str, Any]) -> None:
+        """Keep the state, with what :meth:`train` goes on from; here nowhere."""
 
     def step(
         self, optimizer: torch.optim.Optimizer, stage: Stage, temperature: float | None = None
@@ -171,9 +186,16 @@ class Training:
             (*self.inputs(), []), self.written(), clamped=True
         )
         if self.progress is not None:
-            psnr = -10 * error.log10().mean()
-            self.progress(self.done, f"{float(rate.mean()):.3f} bpp, {float(psnr):.2f} dB")
+            psnr = -10 * float(error.log10().mean())
+            self.progress(self.done, f"{self.told_rate(float(rate.mean()))}, {psnr:.2f} dB")
         return costs
+
+    def told_rate(self, latents: float) -> str:
+        """Bits per pixel, the networks' among them as soon as their steps are known."""
+        if not self.steps:
+            return f"{latents:.3f} bpp and networks"
+        bits = [weight_bits(self.network(n), steps) for n, steps in enumerate(self.steps)]
+        return f"{latents + sum(bits) / len(bits) / self.x[0, 0].numel():.3f} bpp"
 
     def look(self) -> Tensor:
         """Keep states that are the best so far; tells which."""
