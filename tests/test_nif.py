@@ -9,7 +9,7 @@ import pytest
 import torch
 from quick_fits import psnr, small_photo, tensor_of
 
-from compressai_gen_plugins.overfitted import nif_fitting, stack
+from compressai_gen_plugins.overfitted import nif, nif_fitting, stack
 from compressai_gen_plugins.overfitted.codec import NifCodec
 from compressai_gen_plugins.overfitted.nif import (
     QUALITIES,
@@ -55,9 +55,11 @@ def test_what_the_network_sees():
     assert grid(1, 1).shape == (1, 2)
 
 
-def test_one_picture_in_strips():
+def test_one_picture_in_strips(monkeypatch):
     network = Nif(SMALL).eval()
-    whole, strips = network.picture(9, 7, rows=100), network.picture(9, 7, rows=2)
+    whole = network.picture(9, 7)
+    monkeypatch.setattr(nif, "DRAWN_AT_ONCE", 10)
+    strips = network.picture(9, 7)
     torch.testing.assert_close(whole, strips)
     assert whole.shape == (1, 3, 9, 7)
 
@@ -97,8 +99,9 @@ def test_shaking_leaves_the_first_layers_alone():
     assert "layers.1.weight" in changed
 
 
-def test_a_fit_draws_the_picture_and_is_reproducible(photo):
-    x = tensor_of(photo)
+def test_a_fit_draws_the_picture_and_is_reproducible(photo, monkeypatch):
+    x, seeded = tensor_of(photo), []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
     untrained = Nif(SMALL).picture(30, 40)[0]
     torch.manual_seed(5)
     longer = Schedule(2, 30, 1, 10)
@@ -108,6 +111,7 @@ def test_a_fit_draws_the_picture_and_is_reproducible(photo):
     after = torch.rand(1)
     torch.manual_seed(5)
     assert torch.equal(torch.rand(1), after)  # the global generator is left alone
+    assert seeded == [5, 5]  # and those of GPUs
 
 
 @pytest.mark.parametrize("loss", ["lc-ssim", "mse"])

@@ -76,7 +76,9 @@ def test_compressais_eval_model_fits_and_measures(cgen, photo, name, options):
 def test_what_is_drawn_is_of_the_models_type_and_the_same(name, x):
     model = zoo(name)
     out = model.compress(x)
+    before = torch.get_rng_state()
     expected = model.decompress(**out)["x_hat"]
+    assert torch.equal(torch.get_rng_state(), before)
     assert expected.dtype == torch.float32
     for dtype in (torch.float16, torch.float64):
         x_hat = model.to(dtype).decompress(**out)["x_hat"]

@@ -14,7 +14,15 @@ from compressai_gen.bitstream import MAX_PIXELS, Header, codec_fingerprint, pack
 from compressai_gen.codec.placement import parse_device, parse_dtype
 from compressai_gen.errors import CheckpointError, CorruptedFileError
 from compressai_gen.images import Picture, from_tensor, to_tensor
-from compressai_gen_plugins.overfitted import coolchic_files, coolchic_model, nif_files, nif_model
+from compressai_gen_plugins.overfitted import (
+    coolchic_files,
+    coolchic_model,
+    coolchic_schedules,
+    nif_files,
+    nif_model,
+    nif_schedules,
+)
+from compressai_gen_plugins.overfitted.coolchic import CoolChic
 from compressai_gen_plugins.overfitted.coolchic_model import (
     DEFAULT_QUALITY,
     MULTIPLIERS,
@@ -22,7 +30,7 @@ from compressai_gen_plugins.overfitted.coolchic_model import (
     CoolChicV1,
     CoolChicV2,
 )
-from compressai_gen_plugins.overfitted.nif import QUALITIES, sizes_at, weight_count
+from compressai_gen_plugins.overfitted.nif import QUALITIES, Nif, sizes_at, weight_count
 from compressai_gen_plugins.overfitted.nif_model import NifModel
 
 NO_SYNTHESIS = bytes(2)
@@ -49,6 +57,8 @@ class OverfittedCodec:
     goes_down: ClassVar[bool] = True
     """A fit starts from one at a higher quality; see `encoder`."""
     default_loss: ClassVar[str]
+    model: ClassVar[Callable[..., Any]]
+    """The zoo model, by quality, preset and loss."""
     network_chunks: ClassVar[int | None] = None
     """The first so many of a file hold the networks; None: all."""
 
@@ -114,14 +124,15 @@ class OverfittedCodec:
 
         def compress_at(quality: float | None = None) -> bytes:
             quality = DEFAULT_QUALITY if quality is None else quality
-            with tqdm(desc=self.name, unit="iteration", disable=None, leave=False) as bar:
+            model = self.model(quality, preset, chosen, **arguments)
+            total, unit = self.iterations(model, before), "iteration"
+            with tqdm(total=total, desc=self.name, unit=unit, disable=None, leave=False) as bar:
 
                 def told(done: int, standing: str) -> None:
                     bar.update(done - bar.n)
                     bar.set_postfix_str(standing)
 
-                found = self.fit(x, quality, preset, chosen, folder, told, before, **arguments)
-                chunks, crc, before[quality] = found
+                chunks, crc, before[quality] = self.fit(model, x, folder, told, before)
             header = Header(
                 codec_fingerprint(self.name),
                 NO_SYNTHESIS,
@@ -163,26 +174,21 @@ class OverfittedCodec:
         size = sum(map(len, chunks[: self.network_chunks]))
         return {"network-bpp": 8 * size / (header.height * header.width)}
 
+    def iterations(self, model: Any, before: Mapping[float, Any]) -> int:
+        """Of a fit, at most; arguments as for :meth:`fit`."""
+        raise NotImplementedError
+
     def fit(
-        self,
-        x: Tensor,
-        quality: float,
-        preset: str,
-        loss: str,
-        state: Path | None,
-        told: Told,
-        before: Mapping[float, Any],
-        **arguments: Any,
+        self, model: Any, x: Tensor, state: Path | None, told: Told, before: Mapping[float, Any]
     ) -> tuple[list[bytes], int, Any]:
         """Chunks of a file, the CRC32 of its integers, and the network.
 
         Args:
+            model: of the zoo.
             x: shape (3, H, W) in [0, 1].
-            quality, preset, loss: as for :meth:`compress`.
-            state: its folder.
+            state: the folder of states.
             told: called with the iterations done and where the fit stands.
             before: networks of the same picture by quality.
-            **arguments: as for :meth:`compress`.
         """
         raise NotImplementedError
 
@@ -199,6 +205,7 @@ class NifCodec(OverfittedCodec):
     """NIF's files; arguments as for :class:`OverfittedCodec`."""
 
     name = "nif"
+    model = NifModel
     default_loss = "lc-ssim"
     quality_range = (1.0, float(len(QUALITIES)))
     """Lowest and highest quality, any real number between them."""
@@ -214,18 +221,17 @@ class NifCodec(OverfittedCodec):
         beyond = [quality for quality, count in counts.items() if 4 * count > bpp * pixels]
         return max(fitting, default=low), min(beyond, default=high)
 
+    def iterations(self, model: NifModel, before: Mapping[float, Nif]) -> int:
+        return nif_schedules.SCHEDULES[model.preset].total
+
     def fit(
         self,
+        model: NifModel,
         x: Tensor,
-        quality: float,
-        preset: str,
-        loss: str,
         state: Path | None,
         told: Told,
-        before: Mapping[float, Any],
-        **arguments: Any,
-    ) -> tuple[list[bytes], int, Any]:
-        model = NifModel(quality, preset, loss, **arguments)
+        before: Mapping[float, Nif],
+    ) -> tuple[list[bytes], int, Nif]:
         same = [network for network in before.values() if network.sizes == model.sizes]
         network = same[0] if same else model.fitted(x[None], state, told)[0].cpu()
         return (*nif_files.write(network), network)
@@ -246,21 +252,19 @@ class CoolChicCodec(OverfittedCodec):
         """Lowest and highest quality, any real number between them."""
         return 1.0, float(len(MULTIPLIERS[self.name]))
 
+    def iterations(self, model: CoolChicModel, before: Mapping[float, CoolChic]) -> int:
+        schedule = coolchic_schedules.SCHEDULES[model.preset]
+        return (schedule.continued() if start_of(model, before) else schedule).total
+
     def fit(
         self,
+        model: CoolChicModel,
         x: Tensor,
-        quality: float,
-        preset: str,
-        loss: str,
         state: Path | None,
         told: Told,
-        before: Mapping[float, Any],
-        **arguments: Any,
-    ) -> tuple[list[bytes], int, Any]:
-        above = [known for known in before if known >= quality]
-        start = before[min(above)] if above else None
-        model = self.model(quality, preset, loss, **arguments)
-        ((network, steps),) = model.fitted(x[None], start, state, told)
+        before: Mapping[float, CoolChic],
+    ) -> tuple[list[bytes], int, CoolChic]:
+        ((network, steps),) = model.fitted(x[None], start_of(model, before), state, told)
         return (*coolchic_files.write(network, steps), network)
 
     def draw(self, chunks: list[bytes], height: int, width: int) -> tuple[Tensor, int]:
@@ -294,3 +298,9 @@ class CoolChicV2Codec(CoolChicCodec):
 
     name = "cool-chic-v2"
     model = CoolChicV2
+
+
+def start_of(model: CoolChicModel, before: Mapping[float, CoolChic]) -> CoolChic | None:
+    """The nearest network at a higher quality, if there is one."""
+    above = [quality for quality in before if quality >= model.quality]
+    return before[min(above)] if above else None

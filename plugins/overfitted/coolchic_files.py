@@ -61,7 +61,8 @@ def read(
     with torch.device("meta"):
         shapes = [p.shape for p, _ in tensors(CoolChic(version, 1, 1))]
     values, crc = unpack_levels(rows, chunks[1], shapes)
-    network, steps = CoolChic(version, 1, 1), Steps(*given)
+    with torch.random.fork_rng(devices=[]):  # the caller's numbers are the caller's
+        network, steps = CoolChic(version, 1, 1), Steps(*given)
     put(network, values, steps)
     try:
         arm = arm_coding.integer_arm(network.arm, tails)

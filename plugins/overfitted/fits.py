@@ -21,7 +21,7 @@ Progress = Callable[[int, str], None]
 def training(seed: int) -> Iterator[None]:
     """Gradients, whatever mode the caller is in, and random numbers beside the caller's."""
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed all GPUs as well
         yield
 
 

@@ -22,6 +22,8 @@ BASE = 1.4
 """Of the frequencies: base**i * pi."""
 PERIOD, SIGMA = 30.0, 10.0
 """The activation is sin((PERIOD + SIGMA m(p)) x) at the position p."""
+DRAWN_AT_ONCE = 2**15
+"""Pixels: a layer of the widest network that a file may hold then takes 128 MiB."""
 
 
 @dataclass(frozen=True)
@@ -120,11 +122,11 @@ class Nif(nn.Module):
         return self.layers[-1](h)
 
     @torch.no_grad()
-    def picture(self, height: int, width: int, rows: int = 64) -> Tensor:
-        """The whole picture, (1, 3, height, width) in [0, 1], a strip of rows at a time."""
-        device = next(self.parameters()).device
-        strips = [self(*features(part)) for part in grid(height, width, device).split(rows * width)]
-        colours = torch.cat(strips).view(height, width, 3).permute(2, 0, 1)
+    def picture(self, height: int, width: int) -> Tensor:
+        """The whole picture, (1, 3, height, width) in [0, 1], some pixels at a time."""
+        positions = grid(height, width, next(self.parameters()).device)
+        parts = [self(*features(part)) for part in positions.split(DRAWN_AT_ONCE)]
+        colours = torch.cat(parts).view(height, width, 3).permute(2, 0, 1)
         return ((colours + 1) / 2).clamp(0, 1)[None]
 
 

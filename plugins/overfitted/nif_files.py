@@ -35,7 +35,8 @@ def read(chunks: Sequence[bytes]) -> tuple[Nif, int]:
     with torch.device("meta"):
         shapes = [p.shape for p in Nif(Sizes(hidden, modulator)).parameters()]
     tensors, crc = unpack_tensors(side, chunks[1], shapes)
-    network = Nif(Sizes(hidden, modulator))
+    with torch.random.fork_rng(devices=[]):  # the caller's numbers are the caller's
+        network = Nif(Sizes(hidden, modulator))
     with torch.no_grad():
         for parameter, tensor in zip(network.parameters(), tensors, strict=True):
             parameter.copy_(tensor)
