@@ -99,6 +99,15 @@ class TestSaving:
         with pytest.raises(CheckpointError, match=r"sample_in\.bias .* NaN or infinite"):
             LatentFusionModel.from_pretrained(folder)
 
+    @pytest.mark.parametrize("value", [0.0, -1.0])
+    def test_a_standard_deviation_that_is_none(self, folder, value):
+        file = folder / "diffusion_pytorch_model.safetensors"
+        tensors = load_file(file)
+        tensors["latent_std"][3] = value
+        save_file(tensors, file)
+        with pytest.raises(CheckpointError, match=rf"latent_std .* is {value:g} in a channel"):
+            LatentFusionModel.from_pretrained(folder)
+
     def test_weights_that_do_not_fit(self, folder):
         file = folder / "diffusion_pytorch_model.safetensors"
         tensors = load_file(file)

@@ -122,6 +122,11 @@ class TestRefusals:
         fusion.conv_out.bias.data[0] = torch.nan
         self.refused(pipe, data, "NaN or infinite", fusion=fusion)
 
+    def test_d_with_a_standard_deviation_that_is_none(self, pipe, data):
+        fusion = small_fusion()
+        fusion.latent_std[5] = 0
+        self.refused(pipe, data, "latent_std .* is 0 in a channel, not positive", fusion=fusion)
+
     def test_scheduler_of_another_prediction(self, pipe, data):
         scheduler = EulerDiscreteScheduler()
         with pytest.raises(OptionError, match='prediction_type="sample"'):

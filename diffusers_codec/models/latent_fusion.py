@@ -297,10 +297,11 @@ class LatentFusionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as in
             )
 
     def check_weights(self) -> None:
-        """Refuse weights that are not numbers.
+        """Refuse weights that are not numbers, and a standard deviation that is none.
 
         Raises:
-            CheckpointError: names the first tensor with a NaN or an infinite value.
+            CheckpointError: names the first tensor with a NaN or an infinite value; ``latent_std``
+                is not positive.
         """
         for name, tensor in self.state_dict().items():
             if not tensor.is_meta and not tensor.float().isfinite().all():
@@ -308,6 +309,11 @@ class LatentFusionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as in
                     f"{name} of the fusion module has NaN or infinite values: the training "
                     f"diverged or the file is damaged; take another checkpoint"
                 )
+        if not self.latent_std.is_meta and not (self.latent_std > 0).all():
+            raise CheckpointError(
+                f"latent_std of the fusion module is {float(self.latent_std.min()):g} in a "
+                f"channel, not positive: the file is damaged; take another checkpoint"
+            )
 
     # -- loading ------------------------------------------------------------------------------
 
@@ -318,7 +324,8 @@ class LatentFusionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as in
         """Load a saved module; the arguments are those of ``ModelMixin.from_pretrained``.
 
         Raises:
-            CheckpointError: if tensors are missing, superfluous, NaN or infinite.
+            CheckpointError: if tensors are missing, superfluous, NaN or infinite, or
+                ``latent_std`` is not positive.
         """
         loaded = super().from_pretrained(pretrained_model_name_or_path, **options)
         (loaded[0] if isinstance(loaded, tuple) else loaded).check_weights()

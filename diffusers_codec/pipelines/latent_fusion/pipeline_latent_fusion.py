@@ -268,7 +268,7 @@ class LatentFusionPipeline(PublishedPipeline):
 
         Raises:
             OptionError: an argument out of range, or a scheduler that cannot be used so.
-            CheckpointError: a part is missing, or D has weights that are not numbers.
+            CheckpointError: a part is missing, or D has weights or statistics that cannot be.
         """
         check_output_type(output_type)
         self.check_present()
