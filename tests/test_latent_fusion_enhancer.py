@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -28,7 +30,7 @@ from diffusers_codec.models.latent_fusion import LatentFusionModel
 
 @pytest.fixture
 def codec(work, checkpoints) -> ModelCodec:
-    enhancer.sampled.cache_clear()
+    enhancer.LAST.clear()
     return ModelCodec.from_pretrained(checkpoints / DEFAULT)
 
 
@@ -101,12 +103,38 @@ def test_a_second_tau_costs_no_sampling(codec, module, monkeypatch):
     assert len(runs) == 14
 
 
+def test_files_alike_but_for_their_latents_are_told_apart(codec, module):
+    """Files without a fixed-point path have no checksum of their symbols."""
+    photo = Image.open("photo.png")
+    files = [codec.compress(picture, quality=3) for picture in (photo, photo.rotate(180))]
+    decoded = [codec.decode_latents(data) for data in files]
+    alike = [
+        replace(latents, seed=1, header=replace(latents.header, symbols_crc=0))
+        for latents in decoded
+    ]
+    dial = {"tau": 0.0, "steps": 1, "fusion": str(module)}
+    in_turn = [LatentFusionEnhancer().enhance(latents, **dial) for latents in alike]
+    enhancer.LAST.clear()
+    alone = LatentFusionEnhancer().enhance(alike[1], **dial)
+    assert torch.equal(in_turn[1], alone)
+    assert not torch.equal(*in_turn)
+
+
+def test_the_codec_is_not_kept(module, checkpoints):
+    codec = ModelCodec.from_pretrained(checkpoints / DEFAULT)
+    codec.decompress(codec.compress(Image.open("photo.png")), tau=0, steps=1, fusion=module)
+    model = weakref.ref(codec.model)
+    del codec
+    gc.collect()
+    assert model() is None
+
+
 def test_the_noise_is_a_function_of_the_file(codec, module):
     data = codec.compress(Image.open("photo.png"))
-    enhancer.sampled.cache_clear()
+    enhancer.LAST.clear()
     torch.manual_seed(1)
     first = pixels_of(codec, data, tau=0, fusion=module)
-    enhancer.sampled.cache_clear()
+    enhancer.LAST.clear()
     torch.manual_seed(2)
     assert np.array_equal(pixels_of(codec, data, tau=0, fusion=module), first)
     header, chunks = unpack(data)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -47,23 +49,40 @@ class LatentFusionEnhancer:
         if check_tau(tau) == 1:
             return decoded.synthesize()
         folder = Stamped(module_folder(decoded, fusion))
-        return decoded.synthesize(mix(sampled(Latents(decoded), folder, steps), decoded.y_hat, tau))
+        key = (latents_key(decoded), folder, steps)
+        y_tilde = LAST.get(key, lambda: sampled(decoded, folder, steps))
+        return decoded.synthesize(mix(y_tilde, decoded.y_hat, tau))
 
 
-class Latents:
-    """Decoded latents that compare by the file they came from, to be found again."""
+class Last:
+    """One tensor and the key it is found again by; what it was made from is not kept."""
 
-    def __init__(self, decoded: DecodedLatents) -> None:
-        header, y_hat = decoded.header, decoded.y_hat
-        self.decoded = decoded
-        names = header.fingerprint, decoded.synthesis, header.symbols_crc, decoded.seed
-        self.key = (*names, decoded.quality, y_hat.shape, y_hat.device)
+    def __init__(self) -> None:
+        self.clear()
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Latents) and self.key == other.key
+    def clear(self) -> None:
+        """Forget it."""
+        self.held: tuple[object, Tensor | None] = (None, None)
 
-    def __hash__(self) -> int:
-        return hash(self.key)
+    def get(self, key: object, make: Callable[[], Tensor]) -> Tensor:
+        """The tensor of ``key``, made if another one is held."""
+        held, tensor = self.held
+        if tensor is None or held != key:
+            tensor = make()
+            self.held = (key, tensor)
+        return tensor
+
+
+LAST = Last()
+"""y_tilde of the last file."""
+
+
+def latents_key(decoded: DecodedLatents) -> tuple[Any, ...]:
+    """What decoded latents are told apart by: their numbers, the checkpoint, seed and rate."""
+    y_hat = decoded.y_hat
+    digest = hashlib.sha256(y_hat.cpu().numpy().tobytes()).digest()
+    checkpoint = decoded.header.fingerprint, decoded.synthesis
+    return (*checkpoint, digest, y_hat.shape, y_hat.device, decoded.seed, decoded.quality)
 
 
 class Stamped:
@@ -81,10 +100,9 @@ class Stamped:
         return hash(self.key)
 
 
-@lru_cache(maxsize=1)
-def sampled(latents: Latents, folder: Stamped, steps: int) -> Tensor:
+def sampled(decoded: DecodedLatents, folder: Stamped, steps: int) -> Tensor:
     """y_tilde of a file."""
-    decoded, fusion = latents.decoded, module(folder, str(latents.decoded.y_hat.device))
+    fusion = module(folder, str(decoded.y_hat.device))
     fusion.check_base(decoded.header.fingerprint, decoded.synthesis, decoded.y_hat.shape[1])
     return sample(
         fusion,
