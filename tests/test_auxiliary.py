@@ -28,11 +28,23 @@ def from_zoo(base: str):
 @pytest.mark.parametrize("base", BASES)
 def test_every_base_has_one_in_the_zoo(base: str):
     small = base in OURS or base in WITHOUT_FACTORY
-    encoder = from_zoo(base)(1, **(ARCHITECTURES[base] if small else {}))
+    encoder = from_zoo(base)(**(ARCHITECTURES[base] if small else {}))
     assert isinstance(encoder, AuxiliaryEncoder)
     assert encoder.base == base
     x = torch.rand(1, 3, 64, 64)
     assert encoder(x).shape[-2:] == (4, 4)
+
+
+def test_the_quality_is_that_of_the_base():
+    assert from_zoo("mbt2018-mean")().arguments == {"N": 128, "M": 192}
+    assert from_zoo("mbt2018-mean")(8).arguments == {"N": 192, "M": 320}
+    with pytest.raises(OptionError, match="hific has no quality 4"):
+        from_zoo("hific")(4)
+
+
+def test_a_base_whose_weights_do_not_ship_says_so():
+    with pytest.raises(CheckpointError, match="no trained hific ships with the package: fetch"):
+        from_zoo("hific")(pretrained=True)
 
 
 def test_no_architecture_is_forgotten():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import partial
+from inspect import Parameter, signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -96,7 +98,7 @@ def latent_scale(model: CompressionModel) -> Tensor:
 
 def auxiliary_encoder(
     base: str,
-    quality: float = 4,
+    quality: float | None = None,
     metric: str = "mse",
     pretrained: bool = False,
     progress: bool = True,
@@ -109,7 +111,9 @@ def auxiliary_encoder(
         base: zoo name of the base.
         pretrained: the embedded auxiliary encoder where there is one for that metric; otherwise
             one that starts from the base's trained weights.
-        quality, metric, progress: of the base whose transform it starts from.
+        quality: of the base whose transform it starts from; None for its factory's own default, and
+            4 for CompressAI's models, which have none.
+        metric, progress: likewise of the base.
         checkpoint: folder or Hub repo id of a trained auxiliary encoder, instead.
         **kwargs: constructor arguments of a fresh base.
 
@@ -123,8 +127,9 @@ def auxiliary_encoder(
         from compressai.zoo import image_models
 
         if base in image_models:
+            factory = image_models[base]
             options = {"metric": metric, "pretrained": pretrained, "progress": progress}
-            model = image_models[base](quality, **options, **kwargs)
+            model = factory(**quality_option(factory, quality), **options, **kwargs)
         else:  # registered by CompressAI, but without a factory
             model = MODELS[base](**kwargs)
         return AuxiliaryEncoder.from_base(model)
@@ -132,6 +137,14 @@ def auxiliary_encoder(
     if not isinstance(encoder, AuxiliaryEncoder) or encoder.base != base:
         raise CheckpointError(f"{checkpoint} holds no auxiliary encoder of {base}")
     return encoder
+
+
+def quality_option(factory: Callable[..., Any], given: float | None) -> dict[str, float]:
+    """``quality`` for a zoo factory: none if none was given, but 4 where it cannot be left out."""
+    parameter = signature(factory).parameters.get("quality")
+    if given is None and parameter is not None and parameter.default is Parameter.empty:
+        given = 4
+    return {} if given is None else {"quality": given}
 
 
 FACTORIES = SimpleNamespace(
