@@ -12,7 +12,7 @@ from compressai.zoo import image_models
 from published_hific import TINY, Reference, hific_shapes, random_state
 from small_models import OURS, picture, small_model
 
-from compressai_gen.checkpoints import save_model
+from compressai_gen.checkpoints import read_config, save_model
 from compressai_gen.codec.model_codec import ModelCodec
 from compressai_gen.entropy import PortableEntropy, export
 from compressai_gen.errors import CheckpointError, OptionError
@@ -304,6 +304,7 @@ class TestZoo:
         model = small_model("hific")
         model.add_module("portable", export(model))
         folder = save_model(model, tmp_path / "c", architecture="hific", arguments=SMALL)
+        assert read_config(folder).metric == "perceptual quality"
         loaded = image_models["hific"](checkpoint=folder, pretrained=True)
         assert loaded.compress(picture()) == model.compress(picture())
         assert loaded.portable.fingerprint() == model.portable.fingerprint()

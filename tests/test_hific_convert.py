@@ -117,6 +117,7 @@ class TestHific:
             config = read_config(convert_hific(source, tmp_path / name))
             assert config.architecture == "hific"
             assert config.quality == {"high": 3, "med": 2}[name]
+            assert config.metric == "perceptual quality"
             assert config.arguments == {
                 "N": TINY.N,
                 "M": TINY.M,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,14 +16,14 @@ from small_fusion import small_fusion
 from small_models import picture, small_model
 from toys import DEFAULT, exported, pixels
 
-from compressai_gen.checkpoints import load_model
+from compressai_gen.checkpoints import load_model, read_config
 from compressai_gen.errors import MissingWeightsError, OptionError
 from compressai_gen.losses.loading import load_loss
 from compressai_gen.losses.moved import moved
 from compressai_gen_plugins.latent_fusion.auxiliary import AuxiliaryEncoder
 from compressai_gen_plugins.latent_fusion.judge import PatchJudge
 from compressai_gen_plugins.latent_fusion.recipe import LATENT_FUSION
-from compressai_gen_plugins.latent_fusion.runs import picture_loss
+from compressai_gen_plugins.latent_fusion.runs import FusionRun, picture_loss
 from compressai_gen_plugins.latent_fusion.tasks import (
     AuxiliaryTask,
     Base,
@@ -31,6 +32,7 @@ from compressai_gen_plugins.latent_fusion.tasks import (
     Trained,
     latent_statistics,
 )
+from diffusers_codec.models.compression_model import CompressionModelComponent
 from diffusers_codec.models.latent_fusion import LatentFusionModel
 
 SMALL = ("--argument", "width=8", "--argument", "units=1")
@@ -100,6 +102,15 @@ def test_the_loss_is_the_opposite_of_what_the_base_was_trained_for(metric, loss,
     )
     picture_loss(LATENT_FUSION.preset("paper"), metric)
     assert asked == [loss]
+
+
+@pytest.mark.parametrize(("recorded", "metric"), [(None, "perceptual quality"), ("mse", "mse")])
+def test_hific_is_perceptual_whatever_is_recorded(work, recorded, metric):
+    component = CompressionModelComponent.from_compressai(exported("hific"), metric=recorded)
+    component.save_pretrained("codec")
+    assert read_config("codec").metric == metric
+    recipe = LATENT_FUSION.preset("paper").replace(base="codec")
+    assert FusionRun(SimpleNamespace(recipe=recipe, out=work)).loss.name == "mse"
 
 
 def test_a_finished_first_stage_is_not_repeated(cgen, photos, checkpoints):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         build,
         build_model,
         constructor_arguments,
+        metric_of,
     )
     from compressai_gen.checkpoints.card import model_card
     from compressai_gen.checkpoints.convert import convert_compressai
@@ -46,6 +47,7 @@ _HEAVY = {
     "compressai_state_dict": "folder",
     "convert_compressai": "convert",
     "load_model": "folder",
+    "metric_of": "architectures",
     "model_fingerprint": "fingerprint",
     "save_model": "folder",
     "stock_checkpoint": "stock",
@@ -66,6 +68,7 @@ __all__ = [
     "find_fingerprint",
     "known",
     "load_model",
+    "metric_of",
     "model_card",
     "model_fingerprint",
     "read_config",

@@ -58,6 +58,15 @@ def architecture_of(model: nn.Module) -> str:
     )
 
 
+def metric_of(model: nn.Module, recorded: str = "mse") -> str:
+    """What a model was trained for: what its class says of all its models, else ``recorded``.
+
+    A class says so with an attribute ``trained_for``, as HiFiC does.
+    """
+    metric: str = getattr(model, "trained_for", recorded)
+    return metric
+
+
 def build_model(architecture: str, arguments: Mapping[str, Any]) -> CompressionModel:
     """A fresh model.
 

@@ -14,7 +14,7 @@ from compressai.models import CompressionModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from compressai_gen.checkpoints.architectures import build_model
+from compressai_gen.checkpoints.architectures import build_model, metric_of
 from compressai_gen.checkpoints.card import model_card
 from compressai_gen.checkpoints.fingerprint import (
     check_fingerprint,
@@ -77,7 +77,7 @@ def save_model(
     architecture: str,
     arguments: Mapping[str, Any],
     quality: int | None = None,
-    metric: str = "mse",
+    metric: str | None = None,
     card: str | None = None,
     license: str | None = None,
     half: bool = False,
@@ -93,7 +93,7 @@ def save_model(
         architecture: zoo name.
         arguments: keyword arguments that build the model (see ``constructor_arguments``).
         quality: the zoo quality a single-rate model was trained for.
-        metric: what it was trained for.
+        metric: what it was trained for; by default what its class says, or else "mse".
         card: text of README.md; by default one is generated.
         license: the Hub's licence identifier for a generated card ("apache-2.0", ...).
         half: store the trained weights in half precision, and the entropy networks as integers
@@ -126,7 +126,7 @@ def save_model(
         arguments=dict(arguments),
         portable=None if portable is None else portable.config,
         quality=quality,
-        metric=metric,
+        metric=metric or metric_of(model),
         fingerprint=model_fingerprint(model).hex() if writes_files else None,
         synthesis=stored_synthesis(tensors).hex() if writes_files else None,
     )

@@ -71,6 +71,9 @@ class Hific(MeanScaleHyperprior):
         OptionError: for an unknown likelihood, padding or prior.
     """
 
+    trained_for = "perceptual quality"
+    """What every published model of this class was trained for, see `checkpoints.metric_of`."""
+
     def __init__(
         self,
         N: int = 320,

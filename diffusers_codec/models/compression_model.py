@@ -17,7 +17,12 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
-from compressai_gen.checkpoints import CheckpointConfig, architecture_of, constructor_arguments
+from compressai_gen.checkpoints import (
+    CheckpointConfig,
+    architecture_of,
+    constructor_arguments,
+    metric_of,
+)
 from compressai_gen.checkpoints.fingerprint import (
     check_fingerprint,
     model_fingerprint,
@@ -97,7 +102,7 @@ class CompressionModelComponent(ModelMixin, ConfigMixin):  # type: ignore[misc] 
         architecture: str | None = None,
         arguments: Mapping[str, Any] | None = None,
         quality: int | None = None,
-        metric: str = "mse",
+        metric: str | None = None,
     ) -> CompressionModelComponent:
         """A component around ``model`` itself (not a copy), in evaluation mode.
 
@@ -109,7 +114,7 @@ class CompressionModelComponent(ModelMixin, ConfigMixin):  # type: ignore[misc] 
             architecture: zoo name; by default found by the model's class.
             arguments: constructor arguments; by default read off the model.
             quality: the zoo quality it was trained for, if it has one rate.
-            metric: what it was trained for.
+            metric: what it was trained for; by default what its class says, or else "mse".
 
         Raises:
             CheckpointError: if the name or the arguments cannot be found.
@@ -127,7 +132,7 @@ class CompressionModelComponent(ModelMixin, ConfigMixin):  # type: ignore[misc] 
             architecture=name,
             arguments=built_with,
             quality=quality,
-            metric=metric,
+            metric=metric or metric_of(model),
         )
         component._adopt(model)
         component._describe()

@@ -32,7 +32,6 @@ HIFIC_KEPT = (
     "'regime')}}"
 )
 REGIMES = {"low": 1, "med": 2, "high": 3}
-METRIC = "perceptual quality"
 
 
 class PublishedConverter:
@@ -87,7 +86,6 @@ class PublishedConverter:
             architecture="hific",
             arguments=constructor_arguments(model),
             quality=quality,
-            metric=METRIC,
             license=license or self.license,
         )
 

@@ -59,7 +59,7 @@ class FusionRun:
     """
 
     def __init__(self, run: Run[FusionRecipe]) -> None:
-        from compressai_gen.checkpoints import architecture_names
+        from compressai_gen.checkpoints import architecture_names, metric_of
 
         self.run, self.recipe, self.out = run, run.recipe, run.out
         self.codec = open_base(run.recipe.base, run.recipe.base_quality)
@@ -69,7 +69,8 @@ class FusionRun:
                 f"there is no {encoder}: the plugin that brings {self.codec.name} must register "
                 "it; without one there is --preset variant-1"
             )
-        self.loss = picture_loss(run.recipe, self.codec.metric)
+        metric = metric_of(self.codec.model, self.codec.metric)
+        self.loss = picture_loss(run.recipe, metric)
 
     def base(self) -> Base:
         """The codec as both stages use it."""
