@@ -197,6 +197,18 @@ def test_a_module_of_another_base(cgen, codec, module, monkeypatch):
         LatentFusionEnhancer().enhance(latents, tau=1.5)
 
 
+@pytest.mark.parametrize(
+    "written", [{"width": "128"}, {"units": 3.5}, {"base_fingerprint": 5}, {"width": 17}, 7]
+)
+def test_a_mistyped_config(cgen, module, written):
+    file = module / "config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({**config, **written} if isinstance(written, dict) else written))
+    cgen("compress", "photo.png")
+    dial = ("decompress", "photo.cgen", "a.png", "--tau", 0, "--fusion", module)
+    assert_one_line(cgen(*dial), "fusion module")
+
+
 def test_evaluation_over_tau(cgen, module, work, checkpoints):
     """One result file a tau, of the same files."""
     (work / "pictures").mkdir()

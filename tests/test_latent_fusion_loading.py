@@ -116,15 +116,49 @@ class TestSaving:
         with pytest.raises(CheckpointError, match=r"1 tensors missing \['sample_in\.bias'\]"):
             LatentFusionModel.from_pretrained(folder)
 
+    @pytest.mark.parametrize("shape", [(25,), (24, 1)])
+    def test_a_tensor_of_another_shape(self, folder, shape):
+        file = folder / "diffusion_pytorch_model.safetensors"
+        save_file({**load_file(file), "conv_out.bias": torch.zeros(shape)}, file)
+        with pytest.raises(
+            CheckpointError, match=r"do not fit .* conv_out\.bias expected"
+        ) as caught:
+            LatentFusionModel.from_pretrained(folder)
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("mistyped", "message"),
+        [
+            ({"width": "128"}, "width='128': give an integer of at least 1"),
+            ({"width": None}, "width=None: give an integer"),
+            ({"units": 3.5}, r"units=3\.5: give an integer"),
+            ({"rate_points": "10"}, "rate_points='10': give an integer of at least 2"),
+            ({"base_fingerprint": 5}, "base_fingerprint=5: give a string"),
+            ({"time_embedding": "no"}, "time_embedding='no': give True or False"),
+            ({"attention": ["full"]}, "give one of linear, full, none"),
+        ],
+    )
+    def test_mistyped_configs(self, folder, mistyped, message):
+        file = folder / "config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), **mistyped}))
+        with pytest.raises(CheckpointError, match=f"describes no fusion module: .*{message}"):
+            LatentFusionModel.from_pretrained(folder)
+
+    def test_a_config_that_is_a_name(self, folder):
+        (folder / "config.json").write_text('"org/name"')
+        with pytest.raises(CheckpointError, match="the config is 'org/name', not an object"):
+            LatentFusionModel.from_pretrained(folder)
+
 
 class TestRefusals:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
             ({"attention": "quadratic"}, "'quadratic': give one of linear, full, none"),
-            ({"width": 0}, "width=0: at least 1"),
-            ({"units": 0}, "units=0: at least 1"),
-            ({"rate_points": 1}, "rate_points=1: at least 2"),
+            ({"width": 0}, "width=0: give an integer of at least 1"),
+            ({"units": 0}, "units=0: give an integer of at least 1"),
+            ({"rate_points": 1}, "rate_points=1: give an integer of at least 2"),
+            ({"residual": 1}, "residual=1: give True or False"),
         ],
     )
     def test_impossible_configs(self, options, message):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from compressai_gen.errors import CheckpointError, OptionError
 from diffusers_codec.models.latent_fusion_blocks import ChannelNorm, FusionUnit
+from diffusers_codec.models.latent_fusion_config import check_config
 from diffusers_codec.models.loading import refuse_misfit
 
 STATISTICS = ["latent_mean", "latent_std"]
@@ -71,7 +72,8 @@ class LatentFusionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as in
         base_architecture: zoo name of the base.
 
     Raises:
-        OptionError: for a size below one, fewer than two rate points or an unknown attention.
+        OptionError: for a size below one, fewer than two rate points, an unknown attention, or an
+            argument of another kind.
     """
 
     _supports_gradient_checkpointing = True
@@ -95,12 +97,7 @@ class LatentFusionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as in
         base_architecture: str | None = None,
     ) -> None:
         super().__init__()
-        sizes = {"latent_channels": latent_channels, "width": width, "units": units}
-        for name, size in sizes.items():
-            if size < 1:
-                raise OptionError(f"{name}={size}: at least 1")
-        if rate_points is not None and rate_points < 2:
-            raise OptionError(f"rate_points={rate_points}: at least 2, or None for a single rate")
+        check_config(self.config)
         self.gradient_checkpointing = False
         inputs = int(time_embedding) + (rate_points is not None)
         embedding = width if inputs else 0
@@ -324,16 +321,35 @@ class LatentFusionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as in
         """Load a saved module; the arguments are those of ``ModelMixin.from_pretrained``.
 
         Raises:
-            CheckpointError: if tensors are missing, superfluous, NaN or infinite, or
-                ``latent_std`` is not positive.
+            CheckpointError: if the config describes no module, or tensors are missing, superfluous,
+                of another shape, NaN or infinite, or ``latent_std`` is not positive.
         """
         loaded = super().from_pretrained(pretrained_model_name_or_path, **options)
         (loaded[0] if isinstance(loaded, tuple) else loaded).check_weights()
         return loaded
 
     @classmethod
+    def from_config(cls, config: Any = None, *args: Any, **options: Any) -> Any:
+        """A fresh module; the arguments are those of ``ConfigMixin.from_config``.
+
+        Raises:
+            CheckpointError: if the config describes none.
+        """
+        if not isinstance(config, dict):  # a name would be looked for on the Hub
+            raise CheckpointError(f"the config is {config!r:.40}, not an object of arguments")
+        try:
+            return super().from_config(config, *args, **options)
+        except Exception as error:  # torch's constructors raise what they like
+            reason = str(error) or type(error).__name__
+            raise CheckpointError(f"the config describes no fusion module: {reason}") from error
+
+    @classmethod
     def _load_pretrained_model(cls, model: Any, *args: Any, **options: Any) -> Any:
         """Refuse what diffusers only warns about: parts that would keep random weights."""
-        return refuse_misfit(
-            super()._load_pretrained_model(model, *args, **options), "this fusion module's config"
-        )
+        what = "this fusion module's config"
+        try:
+            loaded = super()._load_pretrained_model(model, *args, **options)
+        except (RuntimeError, ValueError) as error:  # a tensor of another shape
+            reason = " ".join(str(error).partition(" If you want")[0].split())
+            raise CheckpointError(f"the weights do not fit {what}: {reason}") from error
+        return refuse_misfit(loaded, what)
