@@ -218,6 +218,17 @@ def test_rounded_targets():
     assert torch.equal(Base(small_model("mbt2018-mean"), None).quantized(y, None), y.round())
 
 
+@pytest.mark.parametrize("architecture", ["bmshj2018-hyperprior-vbr", "mbt2018-vbr"])
+def test_rounded_targets_of_a_stock_variable_rate_model(architecture):
+    base = Base(small_model(architecture), 8)
+    y = torch.randn(2, 24, 4, 4, requires_grad=True)
+    for rate, gain in ((0, 0.1), (7, 1.0)):
+        rounded = base.quantized(y, torch.full((2,), float(rate)))
+        torch.testing.assert_close(rounded, (y * gain).round() / gain)
+    rounded.sum().backward()
+    assert torch.equal(y.grad, torch.ones_like(y))
+
+
 def test_statistics_are_those_of_the_latents():
     base = Base(small_model("mbt2018-mean"), None)
     batches = [torch.rand(1, 3, 64, 64) for _ in range(3)]

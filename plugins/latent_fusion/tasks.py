@@ -80,12 +80,18 @@ class Base(nn.Module):
             return latent_of(self.model, lambda: self.model(x, stage=2, s=s))
 
     def quantized(self, y: Tensor, quality: Tensor | None) -> Tensor:
-        """A latent of ``g_s`` rounded at its rate point; gradients pass straight through."""
-        if isinstance(self.model, VariableRateModel) and quality is not None:
-            return self.model.ungained(
-                round_ste(y / self.model.y_gain.inverse_gain(quality)), quality
-            )
-        return round_ste(y)
+        """A latent of ``g_s`` rounded at its rate point; gradients pass straight through.
+
+        For CompressAI's own variable-rate models the step is 1 / ``Gain``; their means and offsets
+        come from z, which a target has not.
+        """
+        if quality is None:
+            return round_ste(y)
+        if isinstance(self.model, VariableRateModel):
+            steps = self.model.y_gain.inverse_gain(quality)
+            return self.model.ungained(round_ste(y / steps), quality)
+        gain = self.model.Gain[int(quality[0])]
+        return round_ste(y * gain) / gain
 
     def train(self, mode: bool = True) -> Base:
         """Stays in evaluation mode."""
