@@ -189,7 +189,14 @@ class TestRatePoints:
         assert not torch.equal(one, other)
 
     @pytest.mark.parametrize(
-        ("quality", "message"), [(None, "needs the rate point"), (9.5, "rate points 0 to 9")]
+        ("quality", "message"),
+        [
+            (None, "needs the rate point"),
+            (9.5, r"quality 9\.5: .* rate points 0 to 9"),
+            (float("nan"), "quality nan"),
+            (torch.tensor([3.0, -1.0]), r"quality \[3\.0, -1\.0\]"),
+            (torch.tensor(torch.nan), "quality nan"),
+        ],
     )
     def test_refusals(self, quality, message):
         with pytest.raises(OptionError, match=message):

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from diffusers import HeunDiscreteScheduler
 from small_fusion import base, small_fusion, small_pipeline, wishing
 from small_fusion import data as data
 from small_fusion import photograph as photograph
@@ -219,6 +220,14 @@ class TestCall:
         assert "3/3" in capsys.readouterr().err
         loud(photograph, tau=1.0)
         assert not capsys.readouterr().err
+
+    def test_progress_of_several_evaluations_a_step(self, photograph, runs, capsys):
+        loud = small_pipeline()
+        loud.set_progress_bar_config(disable=False)
+        loud.scheduler = HeunDiscreteScheduler.from_config(loud.scheduler.config)
+        loud(photograph, num_inference_steps=3)
+        assert len(runs) == 5
+        assert "5/5" in capsys.readouterr().err
 
 
 class TestBases:

@@ -201,8 +201,11 @@ class LatentFusionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as in
         top = self.config["rate_points"] - 1
         if quality is None:
             raise OptionError(f"this fusion module needs the rate point, quality=0 to {top}")
-        if not isinstance(quality, Tensor) and not 0 <= quality <= top:
-            raise OptionError(f"quality {quality:g}: this fusion module has rate points 0 to {top}")
+        points = torch.as_tensor(quality)
+        if not ((points >= 0) & (points <= top)).all():
+            raise OptionError(
+                f"quality {points.tolist()}: this fusion module has rate points 0 to {top}"
+            )
         return quality / top
 
     def _run(self, unit: nn.Module, h: Tensor, embedding: Tensor | None) -> Tensor:

@@ -149,7 +149,8 @@ class LatentFusionPipeline(PublishedPipeline):
         Args:
             data: written by this codec, whether through this pipeline or not.
             tau: 0 (D's picture) to 1 (the base codec's); None for the sender's wish, without one 0.
-            num_inference_steps: evaluations of D; None for the sender's wish, without one 10.
+            num_inference_steps: steps of the scheduler, each one evaluation of D (Heun: two); None
+                for the sender's wish, without one 10.
             mode: "cached" mixes after sampling; "paper" in every step, equation 4, DDIM only.
             output_type: "pil", "np" (uint8, (H, W, 3)) or "pt" (float32, (3, H, W), in [0, 1]).
             seed: of the noise, for other samples than the file's own.
@@ -230,7 +231,8 @@ class LatentFusionPipeline(PublishedPipeline):
                 a float tensor (3, H, W) or (B, 3, H, W) in [0, 1], or a list of any of them.
             quality: rate point of a variable-rate model; None for its default.
             tau: 0 (D's picture) to 1 (the base codec's); None for 0.
-            num_inference_steps: evaluations of D; None for 10.
+            num_inference_steps: steps of the scheduler, each one evaluation of D (Heun: two); None
+                for 10.
             mode: "cached" or "paper", see :meth:`decompress`.
             output_type: "pil", "np" or "pt".
             return_dict: False for a plain tuple.
@@ -297,26 +299,25 @@ class LatentFusionPipeline(PublishedPipeline):
         """The fused latent, with a progress bar where there is something to do."""
         if tau == 1:
             return decoded.y_hat
-        with self.progress_bar(total=steps) as bar:
 
-            def step_end(number: int, timestep: Any, latents: Tensor) -> Tensor | None:
-                bar.update()
-                if callback is None:
-                    return None
-                changed = callback(self, number, timestep, {"latents": latents}) or {}
-                return changed.get("latents")
+        def step_end(number: int, timestep: Any, latents: Tensor) -> Tensor | None:
+            if callback is None:
+                return None
+            changed = callback(self, number, timestep, {"latents": latents}) or {}
+            return changed.get("latents")
 
-            return sample(
-                self.fusion,
-                self.scheduler,
-                decoded.y_hat,
-                quality=decoded.quality,
-                seed=_first(seed, decoded.seed),
-                num_inference_steps=steps,
-                mode=mode,
-                tau=tau,
-                callback=step_end,
-            )
+        return sample(
+            self.fusion,
+            self.scheduler,
+            decoded.y_hat,
+            quality=decoded.quality,
+            seed=_first(seed, decoded.seed),
+            num_inference_steps=steps,
+            mode=mode,
+            tau=tau,
+            callback=step_end,
+            progress=self.progress_bar,
+        )
 
     def _synthesize(self, latent: Tensor, decoded: DecodedLatents, output_type: str) -> Any:
         """Crop, clamp and convert, as the codec itself does."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, SupportsFloat, TypeAlias
 
@@ -29,6 +29,9 @@ Step: TypeAlias = Callable[[Tensor, Any, Tensor], Tensor]
 
 StepCallback: TypeAlias = Callable[[int, Any, Tensor], Tensor | None]
 """Number of the step, timestep and noisy latent (normalised); a tensor returned replaces it."""
+
+Progress: TypeAlias = Callable[[Any], Iterable[Any]]
+"""Hands on what it is given, and shows how far that is."""
 
 
 def default_scheduler() -> DDIMScheduler:
@@ -65,6 +68,7 @@ def sample(
     mode: str = "cached",
     tau: float = 0.0,
     callback: StepCallback | None = None,
+    progress: Progress = iter,
 ) -> Tensor:
     """The fused latent, between D's (tau = 0) and the decoded one (tau = 1).
 
@@ -85,7 +89,8 @@ def sample(
         num_inference_steps: at least 1.
         mode: "cached" or "paper".
         tau: 0 to 1.
-        callback: called after each step.
+        callback: called after each time step.
+        progress: gets the time steps, of which Heun and others have more than steps.
 
     Returns:
         Latent as ``g_s`` takes it, shape of ``y_hat``, float32; ``y_hat`` itself at tau = 1, where
@@ -108,7 +113,7 @@ def sample(
     else:
         step = scheduler_step(scheduler, seed)
     noisy = counter_noise(seed, y_hat.shape).to(y_hat.device) * scheduler.init_noise_sigma
-    for number, timestep in enumerate(scheduler.timesteps):
+    for number, timestep in enumerate(progress(scheduler.timesteps)):
         seen = scheduler.scale_model_input(noisy, timestep)
         clean = fusion(seen, fraction(timestep, scheduler), condition, quality=quality)
         noisy = step(clean, timestep, noisy)
