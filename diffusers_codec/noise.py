@@ -7,7 +7,7 @@ import math
 import operator
 import statistics
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from compressai_gen.errors import OptionError
 GRID = 4096  # quantiles are multiples of 1 / GRID, hence exact in float32
 INDICES = 1 << 16
 SEEDS = 1 << 64
+
+Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
 
 
 @functools.cache
@@ -70,12 +72,24 @@ def step_generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(check_seed(seed))
 
 
-def drawn_seed(generator: torch.Generator | None) -> int | None:
-    """A seed from a caller's generator; None without one, for the file's own noise."""
+def drawn_seeds(generator: Generators, count: int) -> list[int] | list[None]:
+    """A seed for each of ``count`` pictures from a caller's generator, or from one for each.
+
+    Without a generator they are None, for the files' own noise.
+
+    Raises:
+        OptionError: a list of another length, or something else than generators.
+    """
     if generator is None:
-        return None
-    drawn = torch.randint(SEEDS // 2 - 1, (), generator=generator, device=generator.device)
-    return int(drawn)
+        return [None] * count
+    each = [generator] * count if isinstance(generator, torch.Generator) else generator
+    if not isinstance(each, Sequence) or not all(isinstance(g, torch.Generator) for g in each):
+        raise OptionError(f"generator {generator!r:.60}: give a torch.Generator or a list of them")
+    if len(each) != count:
+        raise OptionError(
+            f"{len(each)} generators for {count} pictures: give one for each, or one for all"
+        )
+    return [int(torch.randint(SEEDS // 2 - 1, (), generator=g, device=g.device)) for g in each]
 
 
 def check_seed(seed: int) -> int:

@@ -178,6 +178,19 @@ class TestCall:
         assert not torch.equal(one[0], one[1])
         assert not torch.equal(one[0], plain[0])
 
+    def test_a_generator_for_every_picture(self, pipe, runs):
+        both = torch.cat([picture(seed=1)] * 2)
+        options = {"output_type": "pt", "num_inference_steps": 2}
+        three, four = (torch.Generator().manual_seed(seed) for seed in (3, 4))
+        together = pipe(both, generator=[three, four], **options).images
+        alone = pipe(both[:1], generator=torch.Generator().manual_seed(4), **options).images
+        assert torch.equal(together[1], alone[0])
+        assert not torch.equal(*together)
+        runs.clear()
+        with pytest.raises(OptionError, match="1 generators for 2 pictures"):
+            pipe(both, generator=[three])
+        assert not runs
+
     def test_steps_are_ten_without_a_number(self, pipe, photograph, runs):
         pipe(photograph, num_inference_steps=None)
         assert len(runs) == 10
@@ -212,6 +225,25 @@ class TestCall:
             callback_on_step_end=lambda _p, _s, _t, tensors: {"latents": 0 * tensors["latents"]},
         )
         assert not torch.equal(changed.images, plain)
+
+    def test_tensors_for_the_callback(self, pipe, photograph, data, runs):
+        verbs = ((pipe, photograph), (pipe.decompress, data), (pipe.fuse, data))
+        for verb, given in verbs:
+            for names in (["latents"], []):
+                seen = []
+                verb(
+                    given,
+                    num_inference_steps=1,
+                    callback_on_step_end=lambda _p, _s, _t, kept, seen=seen: seen.extend(kept),
+                    callback_on_step_end_tensor_inputs=names,
+                )
+                assert seen == names
+        runs.clear()
+        for verb, given in verbs:
+            for names in (["latents", "prompt_embeds"], "latents", None):
+                with pytest.raises(OptionError, match=r"give \['latents'\], or an empty list"):
+                    verb(given, callback_on_step_end_tensor_inputs=names)
+        assert not runs
 
     def test_progress_bar(self, photograph, capsys):
         loud = small_pipeline()

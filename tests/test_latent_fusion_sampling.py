@@ -216,6 +216,7 @@ class TestRefusals:
             ({"tau": 1.5}, "tau 1.5: give a number from 0"),
             ({"tau": -0.1}, "tau -0.1"),
             ({"tau": math.nan}, "tau nan"),
+            ({"tau": torch.tensor([0.1, 0.2])}, r"tau tensor\(\[0\.1000, 0\.2000\]\): give"),
             ({"mode": "fast"}, "'fast': give one of cached, paper"),
             ({"num_inference_steps": 0}, "num_inference_steps 0: give an integer from 1"),
             ({"num_inference_steps": 1001}, "from 1 to 1000"),

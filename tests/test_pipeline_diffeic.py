@@ -154,6 +154,40 @@ def test_callbacks_see_and_replace_the_latents(pipe, data):
     torch.testing.assert_close(image, blank.clamp(0, 1).detach())
 
 
+def test_tensors_for_the_callback(pipe, data):
+    verbs = ((pipe, photo()), (pipe.decompress, data), (pipe.render, pipe.read(data)))
+    for verb, given in verbs:
+        for names in (["latents"], []):
+            seen = []
+            verb(
+                given,
+                num_inference_steps=1,
+                callback_on_step_end=lambda _p, _s, _t, kept, seen=seen: seen.extend(kept),
+                callback_on_step_end_tensor_inputs=names,
+            )
+            assert seen == names
+        with pytest.raises(OptionError, match=r"'z_c'\]: give \['latents'\]"):
+            verb(given, callback_on_step_end_tensor_inputs=["z_c"])
+
+
+def test_a_generator_for_every_picture(pipe):
+    both, options = torch.stack([photo()] * 2), {"output_type": "pt", "num_inference_steps": 1}
+    three, four = (torch.Generator().manual_seed(seed) for seed in (3, 4))
+    together = pipe(both, generator=[three, four], **options).images
+    alone = pipe(both[:1], generator=torch.Generator().manual_seed(4), **options).images
+    assert torch.equal(together[1], alone[0])
+    assert not torch.equal(*together)
+    with pytest.raises(OptionError, match="1 generators for 2 pictures"):
+        pipe(both, generator=[three])
+
+
+def test_progress(data, capsys):
+    loud = small_pipeline()
+    loud.set_progress_bar_config(disable=False)
+    loud.decompress(data, num_inference_steps=3)
+    assert "3/3" in capsys.readouterr().err
+
+
 def test_the_senders_wish(pipe):
     data = pipe.compress(photo(), num_inference_steps=2)
     plain = pipe.compress(photo())

@@ -11,7 +11,7 @@ from small_fusion import latent, small_fusion
 from small_models import picture
 
 from compressai_gen.errors import OptionError
-from diffusers_codec.noise import drawn_seed, step_generator
+from diffusers_codec.noise import drawn_seeds, step_generator
 from diffusers_codec.pipelines import diffeic
 from diffusers_codec.pipelines.latent_fusion import default_scheduler, sample
 from diffusers_codec.pipelines.schedulers import check_steps, ends_clean
@@ -125,17 +125,27 @@ def test_numbers_of_numpy_are_numbers():
     fusion = small_fusion()
     one = sample(fusion, default_scheduler(), latent(), seed=np.uint64(3), tau=np.float32(0.5))
     assert torch.equal(one, sample(fusion, default_scheduler(), latent(), seed=3, tau=0.5))
-    for tau in ("0.3", None, 1j):
+    several = (torch.tensor([0.1, 0.2]), np.array([0.1, 0.2]), np.zeros(0), np.zeros((9, 9)))
+    for tau in ("0.3", None, 1j, torch.tensor(1j), *several):
         with pytest.raises(OptionError, match="give a number from 0"):
             sample(fusion, default_scheduler(), latent(), seed=3, tau=tau)
 
 
 def test_seeds_from_a_generator():
-    assert drawn_seed(None) is None
-    generator = step_generator(5)
-    first, second = drawn_seed(generator), drawn_seed(generator)
+    assert drawn_seeds(None, 2) == [None, None]
+    first, second = drawn_seeds(step_generator(5), 2)
     assert first != second
-    assert drawn_seed(step_generator(5)) == first
+    generator = step_generator(5)
+    assert [drawn_seeds(generator, 1), drawn_seeds(generator, 1)] == [[first], [second]]
+    assert drawn_seeds([step_generator(5), step_generator(5)], 2) == [first, first]
+    for given, message in (
+        ([step_generator(5)], "1 generators for 2 pictures: give one for each"),
+        ([], "0 generators for 2 pictures"),
+        ([5, 5], r"generator \[5, 5\]: give a torch\.Generator or a list"),
+        (5, r"generator 5: give a torch\.Generator"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            drawn_seeds(given, 2)
 
 
 def test_stock_schedulers_can_be_swapped(pipe, data):

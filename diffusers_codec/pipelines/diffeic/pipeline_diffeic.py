@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -22,7 +22,13 @@ from compressai_gen.models.lfgcm import STRIDE, Lfgcm
 from diffusers_codec.models.autoencoders import Autoencoder, decode, encode
 from diffusers_codec.models.compression_model import CompressionModelComponent
 from diffusers_codec.models.diffeic_control import DiffEICControlModel
-from diffusers_codec.noise import drawn_seed
+from diffusers_codec.noise import Generators, drawn_seeds
+from diffusers_codec.pipelines.callbacks import (
+    LATENTS,
+    OnStepEnd,
+    check_tensor_inputs,
+    step_callback,
+)
 from diffusers_codec.pipelines.codec import CodecPipelineOutput
 from diffusers_codec.pipelines.diffeic import files
 from diffusers_codec.pipelines.diffeic.components import check_components, check_tile, lfgcm_of
@@ -44,7 +50,6 @@ Scheduler: TypeAlias = (  # whose classes diffusers reads off the constructor's 
     | EulerDiscreteScheduler
     | UniPCMultistepScheduler
 )
-OnStepEnd: TypeAlias = Callable[[Any, int, Any, dict[str, Tensor]], dict[str, Tensor] | None]
 
 
 class DiffEICPipeline(PublishedPipeline):
@@ -135,6 +140,7 @@ class DiffEICPipeline(PublishedPipeline):
         seed: int | None = None,
         max_pixels: int = MAX_PIXELS,
         callback_on_step_end: OnStepEnd | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = LATENTS,
     ) -> Any:
         """The content of a ``.cgen`` file to its picture.
 
@@ -152,13 +158,15 @@ class DiffEICPipeline(PublishedPipeline):
             max_pixels: larger pictures are refused.
             callback_on_step_end: called as ``f(pipeline, step, timestep, {"latents": z_t})`` after
                 each step; z_t can be replaced by returning such a dictionary.
+            callback_on_step_end_tensor_inputs: the callback's tensors, "latents" or none.
 
         Raises:
             BitstreamError: if the data are damaged, or not a ``.cgen`` file.
             CheckpointError: another checkpoint wrote them, or the components do not fit together.
             OptionError: an argument out of range, or a scheduler that cannot be used so.
         """
-        self.check_inputs(num_inference_steps, start, output_type, scheduler)
+        names = callback_on_step_end_tensor_inputs
+        self.check_inputs(num_inference_steps, start, output_type, scheduler, names)
         content = self.read(data, max_pixels)
         image = self.render(
             content,
@@ -169,6 +177,7 @@ class DiffEICPipeline(PublishedPipeline):
             output_type=output_type,
             seed=seed,
             callback_on_step_end=callback_on_step_end,
+            callback_on_step_end_tensor_inputs=names,
         )
         self.maybe_free_model_hooks()
         return image
@@ -195,33 +204,25 @@ class DiffEICPipeline(PublishedPipeline):
         output_type: str = "pil",
         seed: int | None = None,
         callback_on_step_end: OnStepEnd | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = LATENTS,
     ) -> Any:
         """A picture of a content variable; arguments and errors as for :meth:`decompress`."""
         steps = content.header.steps if num_inference_steps is None else num_inference_steps
         if steps is None:
             steps = default_steps(scheduler or self.scheduler, self._start(start))
         side = None if tile is None else check_tile(tile) // STRIDE
-        with self.progress_bar(total=steps) as bar:
-
-            def step_end(number: int, timestep: Any, latents: Tensor) -> Tensor | None:
-                bar.update()
-                if callback_on_step_end is None:
-                    return None
-                given = {"latents": latents}
-                changed = callback_on_step_end(self, number, timestep, given) or {}
-                return changed.get("latents")
-
-            latents = sample(
-                self.unet,
-                self.control,
-                scheduler or self.scheduler,
-                content.z_c.to(self._execution_device),
-                seed=content.seed if seed is None else seed,
-                num_inference_steps=steps,
-                start=self._start(start),
-                tile=side,
-                callback=step_end,
-            )
+        latents = sample(
+            self.unet,
+            self.control,
+            scheduler or self.scheduler,
+            content.z_c.to(self._execution_device),
+            seed=content.seed if seed is None else seed,
+            num_inference_steps=steps,
+            start=self._start(start),
+            tile=side,
+            callback=step_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs),
+            progress=self.progress_bar,
+        )
         x_hat = decode(self.vae, latents)
         header = content.header
         return from_tensor(x_hat[:, :, : header.height, : header.width], output_type)
@@ -236,18 +237,21 @@ class DiffEICPipeline(PublishedPipeline):
         start: float | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         callback_on_step_end: OnStepEnd | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = LATENTS,
     ) -> CodecPipelineOutput | tuple[Any, list[float], list[bytes]]:
         """Compress and decompress, through real files.
 
         Args:
             image: a PIL image, an array (H, W, 3) or (B, H, W, 3) of uint8 or of floats in [0, 1],
                 a float tensor (3, H, W) or (B, 3, H, W) in [0, 1], or a list of any of them.
-            num_inference_steps, start, callback_on_step_end: see :meth:`decompress`.
+            num_inference_steps, start: see :meth:`decompress`.
             output_type: "pil", "np" or "pt".
             return_dict: False for a plain tuple.
-            generator: draws a seed for every picture; None for the files' own noise.
+            generator: draws a seed for every picture, or a list of one for each; None for the
+                files' own noise.
+            callback_on_step_end, callback_on_step_end_tensor_inputs: see :meth:`decompress`.
 
         Returns:
             The decoded pictures, the bits per pixel and the files.
@@ -256,9 +260,11 @@ class DiffEICPipeline(PublishedPipeline):
             ImageError: for a picture that cannot be coded as it is.
             CheckpointError, OptionError: see :meth:`decompress`.
         """
-        self.check_inputs(num_inference_steps, start, output_type, None)
+        names = callback_on_step_end_tensor_inputs
+        self.check_inputs(num_inference_steps, start, output_type, None, names)
+        given = pictures(image)
         written, decoded = [], []
-        for picture in pictures(image):
+        for picture, seed in zip(given, drawn_seeds(generator, len(given)), strict=True):
             written.append(self._write(to_tensor(picture), None))
             decoded.append(
                 self.render(
@@ -266,8 +272,9 @@ class DiffEICPipeline(PublishedPipeline):
                     num_inference_steps=num_inference_steps,
                     start=start,
                     output_type="pt",
-                    seed=drawn_seed(generator),
+                    seed=seed,
                     callback_on_step_end=callback_on_step_end,
+                    callback_on_step_end_tensor_inputs=names,
                 )
             )
         self.maybe_free_model_hooks()
@@ -280,7 +287,12 @@ class DiffEICPipeline(PublishedPipeline):
     # -- parts --------------------------------------------------------------------------------
 
     def check_inputs(
-        self, num_inference_steps: int | None, start: float | None, output_type: str, scheduler: Any
+        self,
+        num_inference_steps: int | None,
+        start: float | None,
+        output_type: str,
+        scheduler: Any,
+        callback_on_step_end_tensor_inputs: Sequence[str] = LATENTS,
     ) -> None:
         """Everything that can be checked without a picture.
 
@@ -289,6 +301,7 @@ class DiffEICPipeline(PublishedPipeline):
             CheckpointError: if the components do not fit together.
         """
         check_output_type(output_type)
+        check_tensor_inputs(callback_on_step_end_tensor_inputs)
         scheduler, start = scheduler or self.scheduler, self._start(start)
         steps = num_inference_steps
         check_steps(scheduler, default_steps(scheduler, start) if steps is None else steps, start)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
@@ -14,12 +13,10 @@ from diffusers_codec.models.injection import Injection
 from diffusers_codec.models.tiling import tiled
 from diffusers_codec.noise import check_seed, counter_noise
 from diffusers_codec.pipelines import schedulers
+from diffusers_codec.pipelines.callbacks import Progress, StepCallback
 
 STEPS = 50
 """The paper's."""
-
-StepCallback: TypeAlias = Callable[[int, Any, Tensor], Tensor | None]
-"""Number of the step, timestep and noisy latent; a tensor returned replaces it."""
 
 
 def default_scheduler() -> DDPMScheduler:
@@ -52,6 +49,7 @@ def sample(
     start: float = 1.0,
     tile: int | None = None,
     callback: StepCallback | None = None,
+    progress: Progress = iter,
 ) -> Tensor:
     """A latent of the diffusion model whose content is z_c.
 
@@ -67,6 +65,7 @@ def sample(
         tile: side of the overlapping tiles of z_c on which the networks run, for pictures larger
             than memory; None for the whole.
         callback: called after each step.
+        progress: gets the time steps.
 
     Returns:
         scaled latent, shape of ``z_c``, float32.
@@ -96,7 +95,7 @@ def sample(
             predicted: Tensor = unet(part, timestep, encoder_hidden_states=prompt).sample
             return predicted.float()
 
-        for number, timestep in enumerate(timesteps):
+        for number, timestep in enumerate(progress(timesteps)):
             seen = scheduler.scale_model_input(latents, timestep).to(dtype)
             predicted = tiled(predict, z_c.shape[2], z_c.shape[3], tile)
             latents = scheduler.step(predicted, timestep, latents, **extra).prev_sample

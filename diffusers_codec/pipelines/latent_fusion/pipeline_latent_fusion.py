@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -20,7 +20,14 @@ from compressai_gen.images import from_tensor
 from compressai_gen.models.latents import in_fast_order
 from diffusers_codec.models.compression_model import CompressionModelComponent
 from diffusers_codec.models.latent_fusion import LatentFusionModel
-from diffusers_codec.noise import drawn_seed
+from diffusers_codec.noise import Generators, drawn_seeds
+from diffusers_codec.pipelines.callbacks import (
+    LATENTS,
+    OnStepEnd,
+    StepCallback,
+    check_tensor_inputs,
+    step_callback,
+)
 from diffusers_codec.pipelines.codec import CodecPipelineOutput
 from diffusers_codec.pipelines.latent_fusion.sampling import (
     STEPS,
@@ -45,7 +52,6 @@ Scheduler: TypeAlias = (  # whose classes diffusers reads off the constructor's 
     | EulerDiscreteScheduler
     | UniPCMultistepScheduler
 )
-OnStepEnd: TypeAlias = Callable[[Any, int, Any, dict[str, Tensor]], dict[str, Tensor] | None]
 
 
 @dataclass(frozen=True)
@@ -143,6 +149,7 @@ class LatentFusionPipeline(PublishedPipeline):
         output_type: str = "pil",
         seed: int | None = None,
         callback_on_step_end: OnStepEnd | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = LATENTS,
     ) -> Any:
         """The content of a ``.cgen`` file to its picture.
 
@@ -156,17 +163,20 @@ class LatentFusionPipeline(PublishedPipeline):
             seed: of the noise, for other samples than the file's own.
             callback_on_step_end: called as ``f(pipeline, step, timestep, {"latents": y_t})`` after
                 each step; y_t is normalised and can be replaced by returning such a dictionary.
+            callback_on_step_end_tensor_inputs: the callback's tensors, "latents" or none.
 
         Raises:
             BitstreamError: if the data are damaged, or not a ``.cgen`` file.
             CheckpointError: another checkpoint wrote them; D is for another base, or has NaNs.
             OptionError: an argument out of range, or a scheduler that cannot be used so.
         """
-        self.check_inputs(tau, num_inference_steps, mode, output_type)
+        names = callback_on_step_end_tensor_inputs
+        self.check_inputs(tau, num_inference_steps, mode, output_type, names)
         decoded = self._decode(self.codec.codec(), data)
         dial = _first(tau, decoded.header.tau, 0.0)
         steps = _first(num_inference_steps, decoded.header.steps, STEPS)
-        latent = self._sample(decoded, steps, mode, dial, seed, callback_on_step_end)
+        callback = step_callback(self, callback_on_step_end, names)
+        latent = self._sample(decoded, steps, mode, dial, seed, callback)
         image = self._synthesize(latent, decoded, output_type)
         self.maybe_free_model_hooks()
         return image
@@ -181,15 +191,18 @@ class LatentFusionPipeline(PublishedPipeline):
         num_inference_steps: int | None = None,
         seed: int | None = None,
         callback_on_step_end: OnStepEnd | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = LATENTS,
     ) -> FusedLatents:
         """Sample once ("cached" mode); :meth:`render` then costs one synthesis for any tau.
 
         The arguments and errors are those of :meth:`decompress`.
         """
-        self.check_inputs(None, num_inference_steps, "cached", "pt")
+        names = callback_on_step_end_tensor_inputs
+        self.check_inputs(None, num_inference_steps, "cached", "pt", names)
         decoded = self._decode(self.codec.codec(), data)
         steps = _first(num_inference_steps, decoded.header.steps, STEPS)
-        y_tilde = self._sample(decoded, steps, "cached", 0.0, seed, callback_on_step_end)
+        callback = step_callback(self, callback_on_step_end, names)
+        y_tilde = self._sample(decoded, steps, "cached", 0.0, seed, callback)
         self.maybe_free_model_hooks()
         return FusedLatents(decoded.y_hat, y_tilde, decoded)
 
@@ -221,8 +234,9 @@ class LatentFusionPipeline(PublishedPipeline):
         mode: str = "cached",
         output_type: str = "pil",
         return_dict: bool = True,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         callback_on_step_end: OnStepEnd | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = LATENTS,
     ) -> CodecPipelineOutput | tuple[Any, list[float], list[bytes]]:
         """Compress and decompress, through real files.
 
@@ -236,8 +250,9 @@ class LatentFusionPipeline(PublishedPipeline):
             mode: "cached" or "paper", see :meth:`decompress`.
             output_type: "pil", "np" or "pt".
             return_dict: False for a plain tuple.
-            generator: draws a seed for every picture; None for the files' own noise.
-            callback_on_step_end: see :meth:`decompress`.
+            generator: draws a seed for every picture, or a list of one for each; None for the
+                files' own noise.
+            callback_on_step_end, callback_on_step_end_tensor_inputs: see :meth:`decompress`.
 
         Returns:
             The decoded pictures, the bits per pixel and the files.
@@ -246,15 +261,16 @@ class LatentFusionPipeline(PublishedPipeline):
             ImageError: for a picture that cannot be coded as it is.
             CheckpointError, OptionError: see :meth:`decompress`.
         """
-        self.check_inputs(tau, num_inference_steps, mode, output_type)
+        names = callback_on_step_end_tensor_inputs
+        self.check_inputs(tau, num_inference_steps, mode, output_type, names)
         dial, steps = _first(tau, 0.0), _first(num_inference_steps, STEPS)
+        callback, given = step_callback(self, callback_on_step_end, names), pictures(image)
         files, decoded = [], []
-        for picture in pictures(image):
+        for picture, seed in zip(given, drawn_seeds(generator, len(given)), strict=True):
             codec = self.codec.codec()
             files.append(codec.compress(picture, quality=quality))
             latents = self._decode(codec, files[-1])
-            seed = drawn_seed(generator)
-            latent = self._sample(latents, steps, mode, dial, seed, callback_on_step_end)
+            latent = self._sample(latents, steps, mode, dial, seed, callback)
             decoded.append(self._synthesize(latent, latents, "pt"))
         self.maybe_free_model_hooks()
         rates = bits_per_pixel(files, decoded)
@@ -264,7 +280,12 @@ class LatentFusionPipeline(PublishedPipeline):
         return CodecPipelineOutput(images=images, bits_per_pixel=rates, files=files)
 
     def check_inputs(
-        self, tau: float | None, num_inference_steps: int | None, mode: str, output_type: str
+        self,
+        tau: float | None,
+        num_inference_steps: int | None,
+        mode: str,
+        output_type: str,
+        callback_on_step_end_tensor_inputs: Sequence[str] = LATENTS,
     ) -> None:
         """Everything that can be checked without a file.
 
@@ -273,6 +294,7 @@ class LatentFusionPipeline(PublishedPipeline):
             CheckpointError: a part is missing, or D has weights or statistics that cannot be.
         """
         check_output_type(output_type)
+        check_tensor_inputs(callback_on_step_end_tensor_inputs)
         self.check_present()
         check_tau(_first(tau, 0.0))
         check_scheduler(self.scheduler, mode, _first(num_inference_steps, STEPS))
@@ -294,18 +316,11 @@ class LatentFusionPipeline(PublishedPipeline):
         mode: str,
         tau: float,
         seed: int | None,
-        callback: OnStepEnd | None,
+        callback: StepCallback | None,
     ) -> Tensor:
         """The fused latent, with a progress bar where there is something to do."""
         if tau == 1:
             return decoded.y_hat
-
-        def step_end(number: int, timestep: Any, latents: Tensor) -> Tensor | None:
-            if callback is None:
-                return None
-            changed = callback(self, number, timestep, {"latents": latents}) or {}
-            return changed.get("latents")
-
         return sample(
             self.fusion,
             self.scheduler,
@@ -315,7 +330,7 @@ class LatentFusionPipeline(PublishedPipeline):
             num_inference_steps=steps,
             mode=mode,
             tau=tau,
-            callback=step_end,
+            callback=callback,
             progress=self.progress_bar,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any, SupportsFloat, TypeAlias
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from compressai_gen.errors import OptionError
 from diffusers_codec.models.latent_fusion import LatentFusionModel
 from diffusers_codec.noise import check_seed, counter_noise
+from diffusers_codec.pipelines.callbacks import Progress, StepCallback
 from diffusers_codec.pipelines.schedulers import (
     check_prediction,
     check_steps,
@@ -26,12 +27,6 @@ STEPS = 10  # the paper's
 
 Step: TypeAlias = Callable[[Tensor, Any, Tensor], Tensor]
 """Clean latent, timestep and noisy latent to the next noisy latent."""
-
-StepCallback: TypeAlias = Callable[[int, Any, Tensor], Tensor | None]
-"""Number of the step, timestep and noisy latent (normalised); a tensor returned replaces it."""
-
-Progress: TypeAlias = Callable[[Any], Iterable[Any]]
-"""Hands on what it is given, and shows how far that is."""
 
 
 def default_scheduler() -> DDIMScheduler:
@@ -89,7 +84,7 @@ def sample(
         num_inference_steps: at least 1.
         mode: "cached" or "paper".
         tau: 0 to 1.
-        callback: called after each time step.
+        callback: called after each time step, with the noisy latent normalised.
         progress: gets the time steps, of which Heun and others have more than steps.
 
     Returns:
@@ -100,7 +95,7 @@ def sample(
         OptionError: whatever is out of range, before anything is computed.
         CheckpointError: for a latent of another width.
     """
-    check_tau(tau)
+    tau = check_tau(tau)
     check_scheduler(scheduler, mode, num_inference_steps)
     check_seed(seed)
     if tau == 1:
@@ -175,9 +170,16 @@ def check_tau(tau: float) -> float:
     Raises:
         OptionError: not a number in [0, 1].
     """
-    if not isinstance(tau, SupportsFloat) or not 0 <= float(tau) <= 1:
-        raise OptionError(f"tau {tau!r}: give a number from 0 (fused) to 1 (the base codec's own)")
-    return float(tau)
+    try:
+        number = float(tau) if isinstance(tau, SupportsFloat) else math.nan
+    except (TypeError, ValueError, RuntimeError):  # several numbers, none or a complex one
+        number = math.nan
+    if not 0 <= number <= 1:
+        told = " ".join(repr(tau).split())
+        raise OptionError(
+            f"tau {told:.60}: give a number from 0 (fused) to 1 (the base codec's own)"
+        )
+    return number
 
 
 def check_scheduler(scheduler: Any, mode: str, num_inference_steps: int) -> None:
