@@ -54,12 +54,16 @@ class TestSaving:
         small_fusion(base_fingerprint="010203040506", rate_points=10).save_pretrained(tmp_path)
         return tmp_path
 
+    @pytest.mark.parametrize("low_cpu_mem_usage", [True, False])
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-    def test_round_trip(self, folder, dtype):
+    def test_round_trip(self, folder, dtype, low_cpu_mem_usage):
         saved = small_fusion(rate_points=10).to(dtype)
-        loaded = LatentFusionModel.from_pretrained(folder, torch_dtype=dtype)
+        loaded = LatentFusionModel.from_pretrained(
+            folder, torch_dtype=dtype, low_cpu_mem_usage=low_cpu_mem_usage
+        )
         assert loaded.config.base_fingerprint == "010203040506"
-        assert loaded.latent_std.dtype == torch.float32
+        assert loaded.latent_mean.dtype == loaded.latent_std.dtype == torch.float32
+        assert loaded.conv_out.weight.dtype == dtype
         for name, tensor in saved.state_dict().items():
             assert torch.equal(loaded.state_dict()[name], tensor), name
 

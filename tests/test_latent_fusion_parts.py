@@ -65,9 +65,12 @@ class TestSaving:
         assert other.codec is pipe.codec
         assert other.fusion is pipe.fusion
 
-    def test_half_precision_leaves_the_codec_alone(self, folder, pipe, photograph, data):
-        loaded = self.quiet(DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float16))
+    @pytest.mark.parametrize("options", [{}, {"low_cpu_mem_usage": False}])
+    def test_half_precision_leaves_the_codec_alone(self, folder, pipe, photograph, data, options):
+        options = {**options, "torch_dtype": torch.float16}
+        loaded = self.quiet(LatentFusionPipeline.from_pretrained(folder, **options))
         assert loaded.fusion.dtype == torch.float16
+        assert torch.equal(loaded.fusion.latent_std, pipe.fusion.latent_std)
         assert loaded.compress(photograph) == data
         exact = pipe.decompress(data, output_type="pt")
         assert (loaded.decompress(data, output_type="pt") - exact).abs().max() < 0.02

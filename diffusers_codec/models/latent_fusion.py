@@ -323,10 +323,14 @@ class LatentFusionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as in
     ) -> Any:
         """Load a saved module; the arguments are those of ``ModelMixin.from_pretrained``.
 
+        ``low_cpu_mem_usage`` is taken as True: the other way diffusers does not keep the statistics
+        in float32.
+
         Raises:
             CheckpointError: if the config describes no module, or tensors are missing, superfluous,
                 of another shape, NaN or infinite, or ``latent_std`` is not positive.
         """
+        options["low_cpu_mem_usage"] = True
         loaded = super().from_pretrained(pretrained_model_name_or_path, **options)
         (loaded[0] if isinstance(loaded, tuple) else loaded).check_weights()
         return loaded
