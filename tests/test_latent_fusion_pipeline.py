@@ -16,7 +16,7 @@ from small_fusion import runs as runs
 from small_models import picture
 
 from compressai_gen.bitstream import unpack
-from compressai_gen.errors import BitstreamError, CheckpointError, OptionError
+from compressai_gen.errors import BitstreamError, CheckpointError, OptionError, SizeLimitError
 from diffusers_codec import LatentFusionModel
 from diffusers_codec.pipelines.codec import CodecPipelineOutput
 from diffusers_codec.pipelines.latent_fusion import LatentFusionPipeline, default_scheduler
@@ -107,6 +107,12 @@ class TestVerbs:
             data, tau=0.6, num_inference_steps=4, output_type="pt", seed=None
         )
         assert torch.equal(image, expected)
+
+    def test_pictures_that_are_too_large(self, pipe, data):
+        for verb in (pipe.decompress, pipe.fuse):
+            verb(data, num_inference_steps=1, max_pixels=50 * 70)
+            with pytest.raises(SizeLimitError, match="70x50"):
+                verb(data, max_pixels=50 * 70 - 1)
 
     def test_damaged_file(self, pipe, data):
         with pytest.raises(BitstreamError):

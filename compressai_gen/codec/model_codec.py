@@ -214,13 +214,17 @@ class ModelCodec:
         return from_tensor(x_hat[:, :, : header.height, : header.width], output_type)
 
     @torch.inference_mode()
-    def decode_latents(self, data: bytes) -> enhancers.DecodedLatents:
+    def decode_latents(self, data: bytes, max_pixels: int = MAX_PIXELS) -> enhancers.DecodedLatents:
         """The latents of a file, without making a picture of them.
+
+        Args:
+            data: the file.
+            max_pixels: larger pictures are refused.
 
         Raises:
             BitstreamError, CheckpointError: as for `decompress`.
         """
-        header, chunks = unpack(data)
+        header, chunks = unpack(data, max_pixels)
         self._check_origin(header)
         return self._latents(header, chunks)
 

@@ -14,6 +14,7 @@ from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteSchedule
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from torch import Tensor
 
+from compressai_gen.bitstream import MAX_PIXELS
 from compressai_gen.codec import ModelCodec
 from compressai_gen.codec.enhancers import DecodedLatents
 from compressai_gen.images import from_tensor
@@ -148,6 +149,7 @@ class LatentFusionPipeline(PublishedPipeline):
         mode: str = "cached",
         output_type: str = "pil",
         seed: int | None = None,
+        max_pixels: int = MAX_PIXELS,
         callback_on_step_end: OnStepEnd | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = LATENTS,
     ) -> Any:
@@ -161,6 +163,7 @@ class LatentFusionPipeline(PublishedPipeline):
             mode: "cached" mixes after sampling; "paper" in every step, equation 4, DDIM only.
             output_type: "pil", "np" (uint8, (H, W, 3)) or "pt" (float32, (3, H, W), in [0, 1]).
             seed: of the noise, for other samples than the file's own.
+            max_pixels: larger pictures are refused.
             callback_on_step_end: called as ``f(pipeline, step, timestep, {"latents": y_t})`` after
                 each step; y_t is normalised and can be replaced by returning such a dictionary.
             callback_on_step_end_tensor_inputs: the callback's tensors, "latents" or none.
@@ -172,7 +175,7 @@ class LatentFusionPipeline(PublishedPipeline):
         """
         names = callback_on_step_end_tensor_inputs
         self.check_inputs(tau, num_inference_steps, mode, output_type, names)
-        decoded = self._decode(self.codec.codec(), data)
+        decoded = self._decode(self.codec.codec(), data, max_pixels)
         dial = _first(tau, decoded.header.tau, 0.0)
         steps = _first(num_inference_steps, decoded.header.steps, STEPS)
         callback = step_callback(self, callback_on_step_end, names)
@@ -190,6 +193,7 @@ class LatentFusionPipeline(PublishedPipeline):
         *,
         num_inference_steps: int | None = None,
         seed: int | None = None,
+        max_pixels: int = MAX_PIXELS,
         callback_on_step_end: OnStepEnd | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = LATENTS,
     ) -> FusedLatents:
@@ -199,7 +203,7 @@ class LatentFusionPipeline(PublishedPipeline):
         """
         names = callback_on_step_end_tensor_inputs
         self.check_inputs(None, num_inference_steps, "cached", "pt", names)
-        decoded = self._decode(self.codec.codec(), data)
+        decoded = self._decode(self.codec.codec(), data, max_pixels)
         steps = _first(num_inference_steps, decoded.header.steps, STEPS)
         callback = step_callback(self, callback_on_step_end, names)
         y_tilde = self._sample(decoded, steps, "cached", 0.0, seed, callback)
@@ -302,9 +306,11 @@ class LatentFusionPipeline(PublishedPipeline):
 
     # -- parts --------------------------------------------------------------------------------
 
-    def _decode(self, codec: ModelCodec, data: bytes) -> DecodedLatents:
+    def _decode(
+        self, codec: ModelCodec, data: bytes, max_pixels: int = MAX_PIXELS
+    ) -> DecodedLatents:
         """The latents of a file, for which D is the right one."""
-        decoded = codec.decode_latents(data)
+        decoded = codec.decode_latents(data, max_pixels)
         channels = decoded.y_hat.shape[1]
         self.fusion.check_base(codec.fingerprint, codec.synthesis, channels)
         return decoded
