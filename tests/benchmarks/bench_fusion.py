@@ -4,8 +4,8 @@
 
 `mbt2018-mean` and D have random weights. Prints JSON: seconds (median) of the parts, and ratios:
 sampling and synthesis together over what D takes by itself, which is its condition branch once and
-``steps`` passes (236 GMAC in the paper's size; bar 1.2), the same over the passes alone, and a
-further tau in cached mode over the stock codec's synthesis.
+``steps`` passes (236 GMAC in our default size; bar 1.2), the same over the passes alone (no bar),
+and a further tau in cached mode over the stock codec's synthesis.
 """
 
 from __future__ import annotations
