@@ -139,6 +139,27 @@ def test_mistakes_are_told(cgen, work):
     assert not list(work.glob("*.cgen"))
 
 
+def test_an_interrupted_evaluation_repeats_no_fit(cgen, work, monkeypatch):
+    """Nor is any made to warm up: networks of different sizes have nothing in common."""
+    monkeypatch.setitem(nif_model.SCHEDULES, "draft", QUICK)
+    fitted, fit_one = [], NifCodec.fit
+
+    def interrupted(self, x, quality, *arguments, **options):
+        if len(fitted) == 2:
+            raise KeyboardInterrupt
+        return counted(self, x, quality, *arguments, **options)
+
+    def counted(self, x, quality, *arguments, **options):
+        fitted.append((quality, *x.shape[1:]))
+        return fit_one(self, x, quality, *arguments, **options)
+
+    command = ("evaluate", ".", "--codec", "nif", "--quality", "1,2,3", "--preset", "draft")
+    for fit_as, status in ((interrupted, 1), (counted, 0)):
+        monkeypatch.setattr(NifCodec, "fit", fit_as)
+        assert cgen(*command, "--metrics", "psnr-rgb", "--out", "r.json")[0] == status
+    assert fitted == [(1, 40, 50), (2, 40, 50), (3, 40, 50)]
+
+
 def test_a_rate_and_a_quality_are_reached(cgen, work, monkeypatch):
     for quality in QUALITIES:
         monkeypatch.setitem(QUALITIES, quality, Sizes((6 * quality, 4 * quality), (4,)))

@@ -32,7 +32,8 @@ class Codec(Protocol):
     data)``, for what only it can measure of a picture and its file: names to numbers, which
     ``cgen evaluate`` adds to the results; and ``encoder(image, **options)``, which gives a
     function of the quality to files of one picture. Where an attribute ``goes_down`` is True, its
-    fit at one quality goes on from one at a higher quality, and the evaluation uses it. One that
+    fit at one quality goes on from one at a higher quality, and the evaluation uses it. Where
+    ``overfits`` is True, `compress` is a training, and is not called just to warm up. One that
     knows its rate without coding has ``qualities_near(bpp, pixels)``: the lowest and the highest
     quality to look at for a budget. What it keeps in ``enhanced`` (`ModelCodec`) is told by
     ``cgen compress`` and ``decompress``.

@@ -85,6 +85,11 @@ def goes_down(spec: CodecSpec) -> bool:
     return bool(getattr(open_spec(spec), "goes_down", False))
 
 
+def overfits(spec: CodecSpec) -> bool:
+    """Whether its `compress` is a training (`Codec`), of minutes or more."""
+    return bool(getattr(open_spec(spec), "overfits", False))
+
+
 @dataclass(frozen=True)
 class RatePoint:
     """One point of a sweep.

@@ -54,8 +54,8 @@ class OverfittedCodec:
     """
 
     name: ClassVar[str]
-    goes_down: ClassVar[bool] = True
-    """A fit starts from one at a higher quality; see `encoder`."""
+    overfits: ClassVar[bool] = True
+    """Compressing is training."""
     default_loss: ClassVar[str]
     model: ClassVar[Callable[..., Any]]
     """The zoo model, by quality, preset and loss."""
@@ -244,6 +244,8 @@ class CoolChicCodec(OverfittedCodec):
     """COOL-CHIC's files; arguments as for :class:`OverfittedCodec`."""
 
     model: ClassVar[type[CoolChicModel]]
+    goes_down: ClassVar[bool] = True
+    """A fit starts from one at a higher quality; see `encoder`."""
     default_loss = "mse"
     network_chunks = 2
 
