@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from compressai_gen.evaluation.classic import CLASSIC, ClassicCodec
 from compressai_gen.evaluation.codecs import CodecSpec, RatePoint, rate_points
 from compressai_gen.evaluation.decoder import Decoder
 from compressai_gen.evaluation.protocol import Dataset, short768crop768
+from compressai_gen.evaluation.run import Plan, make_sweeps
 from compressai_gen.evaluation.schema import Record, Report, read_report, summarise
 
 
@@ -154,6 +156,20 @@ def test_an_interrupted_run_continues(folder, monkeypatch, ladder, again):
     assert len(json.loads(output.read_text())["per_image"]) == 4
 
 
+def test_files_are_kept_where_a_plan_says_so(folder, photos):
+    sweeps, _ = make_sweeps(CodecSpec("jpeg"), [20, 60])
+    files, output = folder.parent / "files", folder.parent / "F.json"
+    run_module.run(Plan(Dataset.collect(folder), sweeps, ["psnr-rgb"], output, files=files))
+    kept = [path.relative_to(files).as_posix() for path in sorted(files.rglob("*.jpeg"))]
+    cat, cup = (f"{name}-jpeg-q" for name in photos)
+    assert kept == [f"{cat}20.jpeg", f"{cat}60.jpeg", f"{cup}20.jpeg", f"{cup}60.jpeg"]
+    records = {(r["source"], r["quality"]): r["values"] for r in read_report(output).per_image}
+    for name, image in photos.items():
+        data = CLASSIC["jpeg"].compress(image, quality=60)
+        assert (files / f"{name}-jpeg-q60.jpeg").read_bytes() == data
+        assert records[name, 60]["bpp"] == 8 * len(data) / (image.width * image.height)
+
+
 def test_records_of_other_settings_are_not_used(tmp_path):
     record = Record("jpeg", "a.png", 20, {"bpp": 1.0})
     RecordCache(tmp_path / "F.json", {"sha256": "a"}).add(record)
@@ -200,7 +216,10 @@ def test_summary_keeps_the_order_of_rate_points():
 
 
 def test_report_round_trip_and_no_nan(tmp_path):
-    report = Report("c", "d", {"bpp": [1.0]}, {"geometry": "full"}, {"niqe": "why"})
+    pictures = [asdict(Record("c", "a.png", 2, {"bpp": 1.0}))]
+    report = Report(
+        "c", "d", {"bpp": [1.0]}, {"geometry": "full"}, {"niqe": "why"}, per_image=pictures
+    )
     (tmp_path / "r.json").write_text(report.to_json())
     assert read_report(tmp_path / "r.json") == report
     with pytest.raises(ValueError, match="JSON"):

@@ -110,6 +110,12 @@ class RatePoint:
         """Name of the curve it belongs to."""
         return "-".join(filter(None, (self.codec.name, self.variant.name)))
 
+    def file_name(self, source: str) -> str:
+        """Of the file of a picture, where files are kept, such as ``sub/cup.png-jpeg-q20.jpeg``."""
+        quality = "" if self.quality is None else f"-q{self.quality:.12g}"
+        suffix = self.codec.name if self.codec.is_classic else "cgen"
+        return f"{source}-{self.label}{quality}.{suffix}"
+
 
 def rate_points(
     spec: CodecSpec, qualities: Sequence[float], variant: Variant = PLAIN

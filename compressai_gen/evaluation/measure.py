@@ -61,6 +61,7 @@ class Evaluator:
         decoder: the other process.
         folder: a temporary folder for the files.
         device: the metrics are computed there.
+        files: folder to keep the files in; None: they are not kept.
     """
 
     def __init__(
@@ -70,11 +71,13 @@ class Evaluator:
         decoder: Decoder,
         folder: Path,
         device: str = "cpu",
+        files: Path | None = None,
     ) -> None:
         self.dataset = dataset
         self.metrics = metrics
         self.decoder = decoder
         self.device = device
+        self.files = files
         self.file = folder / "picture.bin"
         self.picture = folder / "picture.ppm"
         self._warm: set[tuple[CodecSpec, Variant]] = set()
@@ -85,6 +88,7 @@ class Evaluator:
 
         Raises:
             CodecError: the codec fails, or gives back another size; the message names the picture.
+                Or the file cannot be kept.
         """
         original = self.dataset.load(source)
         key = point.codec, point.variant, source
@@ -109,6 +113,8 @@ class Evaluator:
         measured, failed = self._compare(original, decoded)
         values |= measured | {"encoding_time": encoding, "decoding_time": decoding}
         values |= self._own_figures(point, original)
+        if self.files is not None:
+            self._keep(self.files / point.file_name(source))
         return Record(point.label, source, point.quality, values, failed)
 
     def _code(self, point: RatePoint, encode: Encode) -> tuple[float, float]:
@@ -121,6 +127,12 @@ class Evaluator:
             self.decoder.decode(point, self.file, self.picture)  # not timed, likewise
             self._warm.add((point.codec, point.variant))
         return encoding, self.decoder.decode(point, self.file, self.picture)
+
+    def _keep(self, path: Path) -> None:
+        from compressai_gen.bitstream.files import write_file
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, self.file.read_bytes())
 
     def _own_figures(self, point: RatePoint, original: Image) -> dict[str, float]:
         """What only the codec can measure of a picture and its file, if it measures something."""

@@ -38,6 +38,7 @@ class Plan:
         output: the result file.
         weights: folder searched first for the weights of metrics.
         device: metrics are computed there.
+        files: folder to keep the files in, by `RatePoint.file_name`; None: they are not kept.
     """
 
     dataset: Dataset
@@ -46,6 +47,7 @@ class Plan:
     output: Path
     weights: Path | None = None
     device: str = "cpu"
+    files: Path | None = None
 
     def path_of(self, label: str) -> Path:
         """The result file of one curve: ``F.json``, ``F-tau0.3.json``, ``F-jpeg.json``, ..."""
@@ -105,7 +107,8 @@ def run(plan: Plan) -> dict[Path, Report]:
     models = {codec: describe_model(points) for codec, points in plan.sweeps.items()}
     cache = RecordCache(plan.output, {"protocol": protocol, "models": models})
     with tempfile.TemporaryDirectory(prefix="cgen-evaluate-") as folder, Decoder() as decoder:
-        evaluator = Evaluator(plan.dataset, metrics, decoder, Path(folder), plan.device)
+        where = Path(folder), plan.device, plan.files
+        evaluator = Evaluator(plan.dataset, metrics, decoder, *where)
         records = _sweep(plan, evaluator, cache)
     reports = {}
     for codec, measured in records.items():

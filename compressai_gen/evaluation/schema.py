@@ -25,6 +25,7 @@ _KINDS = {
     "skipped": dict,
     "model": dict,
     "versions": dict,
+    "per_image": list,
 }
 
 
