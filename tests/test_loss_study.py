@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cgen_command import assert_one_line, names
 from cgen_command import cgen as cgen
@@ -15,8 +16,16 @@ from skimage import data as photographs
 
 from compressai_gen.codec import open_codec
 from compressai_gen.evaluation import run as run_module
+from compressai_gen.evaluation.classic import CLASSIC
 from compressai_gen.evaluation.schema import Report
 from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES
+from compressai_gen_plugins.overfitted.study_details import (
+    CAPTION,
+    GAP,
+    PANEL,
+    common_rate,
+    detail,
+)
 from compressai_gen_plugins.overfitted.study_results import NOTHING, tables
 
 SMALL = ("--codecs", "cool-chic-v1", "--quality", "cool-chic-v1=1,4", "--preset", "draft")
@@ -49,7 +58,8 @@ def test_results_tables_and_figure(cgen, photos, monkeypatch):
     assert status == 0, err
     assert "metric lpips-squeeze skipped" in err
     results = ["avif.json", "cool-chic-v1-l1.json", "cool-chic-v1-mse.json", "jpeg.json"]
-    assert names("study") == sorted([*results, "codecs.csv", "losses.csv", "study.png"])
+    others = ["codecs.csv", "details.png", "files", "losses.csv", "study.png"]
+    assert names("study") == sorted([*results, *others])
 
     content = json.loads((photos.parent / "study" / "cool-chic-v1-l1.json").read_text())
     assert content["model"]["options"] == {"loss": "l1", "preset": "draft"}
@@ -65,8 +75,70 @@ def test_results_tables_and_figure(cgen, photos, monkeypatch):
         raise AssertionError("fitted again")
 
     monkeypatch.setattr(run_module, "_sweep", fits)
+    first = Path("study/details.png").read_bytes()
     again = study(cgen, *SMALL, "--losses", "mse,l1")
     assert (again[0], again[1]) == (0, out)
+    assert Path("study/details.png").read_bytes() == first
+
+
+def test_details_are_from_the_files(cgen, photos, monkeypatch):
+    """Also of another picture than the first, when all is measured; without what was not kept."""
+    parts = ("--losses", "mse"), ("--losses", "l1", "--baselines", "")
+    assert all(study(cgen, *SMALL, *part)[0] == 0 for part in parts)
+    whole = ("--losses", "mse,l1", "--picture", "cup.png")
+    status, _, err = study(cgen, *SMALL, *whole)
+    assert (status, "details.png" in err) == (0, False)
+    drawn = panels("study/details.png", [4, 1])
+    original = np.asarray(Image.open("photos/cup.png"))
+    assert np.array_equal(drawn[0], original)
+    curves = ("cool-chic-v1-mse", "jpeg", "avif", "cool-chic-v1-l1")
+    assert all(map(is_from_a_file, drawn[1:], curves))
+
+    for file in Path("study/files/jpeg").iterdir():
+        file.unlink()
+    (fit,) = Path("study/files/cool-chic-v1-mse").glob("cup.png-*-q4.cgen")
+    fit.write_bytes(fit.read_bytes() + b"more")
+    status, _, err = study(cgen, *SMALL, *whole)
+    assert status == 0
+    (told,) = (line for line in err.splitlines() if "details.png" in line)
+    assert "details.png is without cool-chic-v1-mse, jpeg: their files were not kept" in told
+    drawn = panels("study/details.png", [3])
+    assert all(map(is_from_a_file, drawn[1:], ("cool-chic-v1-l1", "avif")))
+
+
+def is_from_a_file(pixels, curve):
+    codec = CLASSIC.get(curve) or open_codec("cool-chic-v1")
+    files = Path("study/files", curve).glob("cup.png-*")
+    pictures = [np.asarray(codec.decompress(file.read_bytes())) for file in files]
+    return any(np.array_equal(pixels, picture) for picture in pictures)
+
+
+def panels(path, rows):
+    """The details on a sheet, a pixel for every square, with so many in each row."""
+    sheet = np.asarray(Image.open(path).convert("RGB"))
+    assert sheet.shape[1] == GAP + rows[0] * (PANEL + GAP)
+    found = []
+    for row, count in enumerate(rows):
+        for column in range(count):
+            top, left = GAP + row * (PANEL + CAPTION), GAP + column * (PANEL + GAP)
+            squares = sheet[top : top + PANEL, left : left + PANEL]
+            found.append(squares[::12, ::12])
+            assert np.array_equal(found[-1].repeat(12, 0).repeat(12, 1), squares)
+    return found
+
+
+def test_details_are_of_rates_that_all_curves_come_near_to():
+    assert common_rate([[0.2, 1.1, 4.0], [0.5, 1.0], [0.9, 3.0]]) == 1.0
+    assert common_rate([[0.3]]) == 0.3
+
+
+def test_a_detail_is_the_middle_enlarged():
+    pixels = np.arange(200 * 150 * 3).astype(np.uint8).reshape(150, 200, 3)
+    middle = pixels[11:139, 36:164]
+    enlarged = detail(Image.fromarray(pixels))
+    assert np.array_equal(enlarged[::3, ::3], middle)
+    assert np.array_equal(enlarged[2::3, 1::3], middle)
+    assert detail(Image.new("RGB", (100, 1))).shape == (4, 400, 3)
 
 
 def test_lambda_left_alone_as_in_the_paper(cgen, photos):
@@ -134,6 +206,7 @@ def test_bd_rates_are_against_the_first_loss_and_the_codec_before():
         (("--quality", "nif=a"), "--quality nif=a"),
         (("--preset", "quick"), "quick"),
         (("--quality", "nif=9"), "nif has no quality 9"),
+        (("--picture", "cut.png"), "unknown picture 'cut.png'; did you mean"),
     ],
 )
 def test_mistakes_are_told_before_any_fit(cgen, photos, options, message):

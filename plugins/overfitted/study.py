@@ -1,9 +1,10 @@
 """The loss paper's study on your own pictures, with real files: architecture x loss x rate.
 
-Writes a result file for every codec with every loss, and for the baselines, tables of BD-rates, and
-the paper's figure: PSNR, MS-SSIM and LPIPS over the rate. Run the same command again to continue
-after an interruption. What is finished is only read: parts of the study (--codecs, --losses) can
-run side by side into one folder, and the whole command then puts them together.
+Writes a result file for every codec with every loss, and for the baselines, their files, tables of
+BD-rates, and the paper's figures: PSNR, MS-SSIM and LPIPS over the rate, and a detail of a picture
+from every codec. Run the same command again to continue after an interruption. What is finished is
+only read: parts of the study (--codecs, --losses) can run side by side into one folder, and the
+whole command then puts them together.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressai_gen.errors import OptionError
+from compressai_gen.errors import OptionError, UnknownNameError
 
 if TYPE_CHECKING:
+    from compressai_gen.evaluation.codecs import RatePoint
     from compressai_gen.evaluation.run import Plan
     from compressai_gen.evaluation.schema import Report
 
@@ -35,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of ``cgen loss-study``."""
     add = parser.add_argument
     add("pictures", type=Path, help="folder, looked through with its sub-folders")
-    add("--out", type=Path, required=True, help="folder for results, table and figure")
+    add("--out", type=Path, required=True, help="folder for results, tables, figures and files")
     add("--codecs", default=",".join(QUALITIES), help="default: %(default)s")
     add("--losses", default=",".join(LOSSES), help="the first is the anchor; default: %(default)s")
     add("--baselines", default=",".join(BASELINES), help="default: %(default)s")
@@ -53,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="COOL-CHIC's lambda left alone whatever the loss, as in the paper; rates then differ",
     )
     add("--limit", type=int, help="only the first so many pictures")
+    add("--picture", metavar="NAME", help="whose details are drawn; default: the first")
     add("--weights", type=Path, help="folder with the weights of metrics")
     add("--device", default="cpu", help="of fits and metrics; default: %(default)s")
 
@@ -65,6 +68,7 @@ def run(args: argparse.Namespace) -> None:
     """
     from compressai_gen.bitstream.files import write_file
     from compressai_gen.evaluation.tables import as_csv, as_text
+    from compressai_gen_plugins.overfitted import study_details as details
     from compressai_gen_plugins.overfitted import study_results as results
 
     plans = make_plans(args)
@@ -75,6 +79,9 @@ def run(args: argparse.Namespace) -> None:
     for name, table in tables.items():
         write_file(args.out / f"{name}.csv", as_csv(table))
     write_file(args.out / "study.png", results.draw(curves, metrics))
+    picture = args.picture or next(iter(plans.values())).dataset.names[0]
+    if drawn := details.draw(plans, curves, picture):
+        write_file(args.out / "details.png", drawn)
     print("\n\n".join(as_text(table) for table in tables.values()))
     print(f"\nBD-rates in percent, below zero: fewer bits. All else is in {args.out}")
 
@@ -83,8 +90,8 @@ def make_plans(args: argparse.Namespace) -> dict[tuple[str, str], Plan]:
     """What to measure by (codec, loss); a baseline has no loss.
 
     Raises:
-        CodecError: an unknown codec, loss, baseline or preset, a quality that there is not, or a
-            loss without its weights.
+        CodecError: an unknown codec, loss, baseline, preset or picture, a quality that there is
+            not, or a loss without its weights.
     """
     from compressai_gen.evaluation.codecs import CodecSpec, Variant
     from compressai_gen.evaluation.protocol import Dataset
@@ -99,6 +106,13 @@ def make_plans(args: argparse.Namespace) -> dict[tuple[str, str], Plan]:
         load_loss(loss)  # as a fit does
     qualities = {**QUALITIES, **parse_qualities(args.quality)}
     dataset = Dataset.collect(args.pictures, limit=args.limit)
+    if args.picture is not None and args.picture not in dataset.names:
+        raise UnknownNameError("picture", args.picture, dataset.names)
+
+    def plan(name: str, sweeps: Mapping[str, Sequence[RatePoint]]) -> Plan:
+        output, files = args.out / f"{name}.json", args.out / "files" / name
+        return Plan(dataset, sweeps, METRICS, output, args.weights, args.device, files)
+
     plans = {}
     for codec in codecs:
         if codec not in QUALITIES:
@@ -112,15 +126,13 @@ def make_plans(args: argparse.Namespace) -> dict[tuple[str, str], Plan]:
                 encoding.append(("same_lambda", "true"))
             variant = Variant(encoding=tuple(encoding))
             sweeps, _ = make_sweeps(spec, qualities[codec], variants=[variant])
-            output = args.out / f"{codec}-{loss}.json"
-            plans[codec, loss] = Plan(dataset, sweeps, METRICS, output, args.weights, args.device)
+            plans[codec, loss] = plan(f"{codec}-{loss}", sweeps)
     first = CodecSpec(codecs[0], device=args.device)
     sweeps, absent = make_sweeps(first, qualities[first.name], _names(args.baselines))
     for name, reason in absent.items():
         print(f"cgen: baseline {name} skipped: {reason}", file=sys.stderr)
     for name in list(sweeps)[1:]:
-        output, sweep = args.out / f"{name}.json", {name: sweeps[name]}
-        plans[name, ""] = Plan(dataset, sweep, METRICS, output, args.weights, args.device)
+        plans[name, ""] = plan(name, {name: sweeps[name]})
     return plans
 
 
