@@ -29,6 +29,8 @@ class Option:
         help: one line.
         minimum, maximum: inclusive range of a number.
         verbs: which of the verbs ``compress``, ``decompress``, ``train`` take it.
+        recorded: whether result files name it; not what leaves files as they are, such as a folder
+            for states.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Option:
     minimum: float | None = None
     maximum: float | None = None
     verbs: tuple[str, ...] = ("compress", "decompress")
+    recorded: bool = True
 
     @property
     def flag(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from compressai_gen.codec import open_codec
 from compressai_gen.evaluation import run as run_module
 from compressai_gen.evaluation.classic import CLASSIC
 from compressai_gen.evaluation.schema import Report
+from compressai_gen_plugins.overfitted.coolchic_fitting import Fitting
 from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES
 from compressai_gen_plugins.overfitted.study_details import (
     CAPTION,
@@ -153,6 +155,19 @@ def test_lambda_left_alone_as_in_the_paper(cgen, photos):
             (rates[loss, bool(own)],) = content["results"]["bpp"]
     assert rates["mse", True] == pytest.approx(rates["mse", False], rel=0.1)
     assert rates["l1", True] > 1.1 * rates["l1", False]
+
+
+def test_finished_fits_are_read_from_states(cgen, photos, monkeypatch):
+    """Which result files do not name: files are the same without."""
+    command = (*SMALL, "--losses", "mse", "--baselines", "jpeg", "--limit", 1, "--state", "states")
+    assert study(cgen, *command)[0] == 0
+    first = json.loads(Path("study/cool-chic-v1-mse.json").read_text())
+    assert first["model"]["options"] == {"loss": "mse", "preset": "draft"}
+    shutil.rmtree("study")
+    monkeypatch.setattr(Fitting, "step", lambda *_: pytest.fail("fitted again"))
+    assert study(cgen, *command)[0] == 0
+    again = json.loads(Path("study/cool-chic-v1-mse.json").read_text())
+    assert again["results"]["bpp"] == first["results"]["bpp"]
 
 
 def test_what_was_measured_otherwise_is_measured_anew(cgen, photos, monkeypatch):

@@ -221,5 +221,16 @@ def describe_model(points: Sequence[RatePoint]) -> dict[str, Any]:
         "fingerprints": [known.hex() for known in fingerprints if isinstance(known, bytes)],
         "device": codec.device,
         "dtype": codec.dtype,
-        "options": dict(points[0].variant.options + points[0].variant.encoding),
+        "options": recorded(codec.name, points[0].variant),
     }
+
+
+def recorded(codec: str, variant: Variant) -> dict[str, str]:
+    """The options of a variant that decide about its files and pictures."""
+    from compressai_gen.plugins import registry
+
+    codecs = registry("codecs")
+    known = codecs.entry(codec).details["options"] if codec in codecs else ()
+    others = {option.name for option in known if not option.recorded}
+    given = dict(variant.options + variant.encoding)
+    return {name: value for name, value in given.items() if name not in others}

@@ -10,7 +10,11 @@ ENCODING = ("compress",)
 OPTIONS = (
     Option("preset", str, "fast", "draft, fast, medium or slow", verbs=ENCODING),
     Option("loss", str, None, "registered loss to fit; default: as published", verbs=ENCODING),
-    Option("state", str, None, "folder from which interrupted fits go on", verbs=ENCODING),
+    Option(
+        *("state", str, None, "folder from which interrupted fits go on"),
+        verbs=ENCODING,
+        recorded=False,
+    ),
 )
 
 COOL_CHIC_OPTIONS = (

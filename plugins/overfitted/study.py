@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="COOL-CHIC's lambda left alone whatever the loss, as in the paper; rates then differ",
     )
+    add("--state", type=Path, help="folder from which interrupted fits go on; you remove it")
     add("--limit", type=int, help="only the first so many pictures")
     add("--picture", metavar="NAME", help="whose details are drawn; default: the first")
     add("--weights", type=Path, help="folder with the weights of metrics")
@@ -124,6 +125,8 @@ def make_plans(args: argparse.Namespace) -> dict[tuple[str, str], Plan]:
             encoding = [("loss", loss), ("preset", args.preset)]
             if args.same_lambda and codec != "nif":
                 encoding.append(("same_lambda", "true"))
+            if args.state is not None:
+                encoding.append(("state", str(args.state)))
             variant = Variant(encoding=tuple(encoding))
             sweeps, _ = make_sweeps(spec, qualities[codec], variants=[variant])
             plans[codec, loss] = plan(f"{codec}-{loss}", sweeps)
