@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from compressai_gen.losses.precision import single
 from compressai_gen.losses.sizes import check_side
 
 Distortion = Callable[[Tensor, Tensor], Tensor]
@@ -17,7 +18,7 @@ Distortion = Callable[[Tensor, Tensor], Tensor]
 
 def mse(x_hat: Tensor, x: Tensor) -> Tensor:
     """Squared error on the 8-bit scale, shape (B,), of images (B, 3, H, W) in [0, 1]."""
-    return 255**2 * F.mse_loss(x_hat, x, reduction="none").mean((1, 2, 3))
+    return 255**2 * F.mse_loss(*single(x_hat, x), reduction="none").mean((1, 2, 3))
 
 
 def ms_ssim(x_hat: Tensor, x: Tensor) -> Tensor:
@@ -30,7 +31,10 @@ def ms_ssim(x_hat: Tensor, x: Tensor) -> Tensor:
     from pytorch_msssim import ms_ssim as similarity
 
     check_side(x, 161, "ms-ssim")
-    return 1 - similarity(x_hat, x, data_range=1.0, size_average=False)
+    x_hat, x = single(x_hat, x)
+    with torch.autocast(x.device.type, enabled=False):
+        value: Tensor = similarity(x_hat, x, data_range=1.0, size_average=False)
+    return 1 - value
 
 
 @dataclass(frozen=True)
