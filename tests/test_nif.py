@@ -40,6 +40,15 @@ def test_the_published_sizes(quality, count):
     assert sum(p.numel() for p in Nif(QUALITIES[quality]).parameters()) == count
 
 
+@pytest.mark.parametrize(
+    ("quality", "low", "high"), [(1, 486, 499), (4, 795, 861), (7, 1202, 1404)]
+)
+def test_the_memory_of_a_fit_is_about_what_was_measured(quality, low, high):
+    told = nif_fitting.numbers_a_pixel(QUALITIES[quality])
+    assert 0.95 * low < told < 1.05 * high
+    assert f"{told}" in nif_fitting.numbers_a_pixel.__doc__
+
+
 def test_what_the_network_sees():
     positions = grid(3, 5)
     assert positions.shape == (15, 2)
