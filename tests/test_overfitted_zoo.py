@@ -17,7 +17,13 @@ from skimage import data as photographs
 import compressai_gen  # noqa: F401  (fills the zoo)
 from compressai_gen import open_codec
 from compressai_gen.bitstream import Header, codec_fingerprint, pack
-from compressai_gen.errors import ImageError, OptionError, SizeLimitError
+from compressai_gen.errors import (
+    ImageError,
+    MissingWeightsError,
+    OptionError,
+    SizeLimitError,
+    UnknownNameError,
+)
 from compressai_gen_plugins.overfitted import coolchic_model, nif_model
 from compressai_gen_plugins.overfitted.coolchic_schedules import Schedule, Stage
 from compressai_gen_plugins.overfitted.nif_schedules import Schedule as NifSchedule
@@ -131,3 +137,14 @@ def test_what_a_zoo_or_a_codec_cannot_be_asked_for(name, cgen, work):
             zoo(name, metric=metric)
     command = ("compress", "photo.png", "a.cgen", "--codec", name, "--dtype", "banana")
     assert_one_line(cgen(*command), "dtype banana: give one of")
+
+
+@CODECS
+def test_a_loss_is_looked_up_at_once_and_loaded_when_it_is_needed(name, x, tmp_path, monkeypatch):
+    monkeypatch.delenv("COMPRESSAI_GEN_WEIGHTS", raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(UnknownNameError, match="unknown loss 'l3'; did you mean l1"):
+        zoo(name, loss="l3")
+    model = zoo(name, loss="lpips-squeeze")
+    with pytest.raises(MissingWeightsError, match="lpips-squeeze"):
+        model.compress(x)

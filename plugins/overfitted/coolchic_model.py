@@ -19,7 +19,7 @@ from compressai_gen_plugins.overfitted.coolchic import CoolChic
 from compressai_gen_plugins.overfitted.coolchic_fitting import Fitted, fit
 from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES
 from compressai_gen_plugins.overfitted.coolchic_versions import GRIDS, V1, V2, Version
-from compressai_gen_plugins.overfitted.fits import Progress, check_drawn, check_metric
+from compressai_gen_plugins.overfitted.fits import Progress, check_drawn, check_loss, check_metric
 
 MULTIPLIERS = {
     V1.name: {1: 2e-2, 2: 4e-3, 3: 5e-4, 4: 1e-4},
@@ -49,7 +49,7 @@ class CoolChicModel(CompressionModel):
 
     Raises:
         OptionError: for an unknown quality.
-        UnknownNameError: for an unknown preset.
+        UnknownNameError: for an unknown preset or loss.
     """
 
     version: Version
@@ -65,6 +65,7 @@ class CoolChicModel(CompressionModel):
         self.multiplier = multiplier_at(self.version, quality)
         if preset not in SCHEDULES:
             raise UnknownNameError("preset", preset, SCHEDULES)
+        check_loss(loss)
         self.quality, self.preset, self.loss = quality, preset, loss
         self.same_lambda = same_lambda
         self.network = CoolChic(self.version, 64, 64)
@@ -95,6 +96,11 @@ class CoolChicModel(CompressionModel):
 
         It trains, so it works under ``torch.no_grad`` too, and takes its time; on a GPU the
         pictures of a batch are fitted at once.
+
+        Raises:
+            ImageError: not such pictures, or too small for the loss to judge.
+            OptionError: a picture that is too large.
+            MissingWeightsError: the weights of the loss are not on this machine.
         """
         strings = [joined(coolchic_files.write(*fitted)[0]) for fitted in self.fitted(x)]
         return {"strings": [strings], "shape": tuple(x.shape[-2:])}
@@ -188,7 +194,7 @@ def factory(
 
     Raises:
         OptionError: for an unknown quality, or another metric.
-        UnknownNameError: for an unknown preset.
+        UnknownNameError: for an unknown preset or loss.
     """
     check_metric(metric)
     return kind(quality, **kwargs)

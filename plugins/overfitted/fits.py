@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from compressai_gen.errors import ImageError, OptionError, SizeLimitError
+from compressai_gen.plugins import registry
 
 FIT_PIXELS = 2**23
 """A picture of more is neither fitted nor drawn."""
@@ -80,3 +81,12 @@ def check_metric(metric: str) -> None:
             f"metric {metric!r}: nothing was trained for it; leave it at mse, and choose what a "
             "fit minimises by loss=, the name of a registered loss"
         )
+
+
+def check_loss(name: str) -> None:
+    """By its name alone: what it is made of is loaded when it is needed.
+
+    Raises:
+        UnknownNameError: no such loss.
+    """
+    registry("losses").entry(name)

@@ -13,7 +13,7 @@ from torch import Tensor
 from compressai_gen.errors import OptionError, UnknownNameError
 from compressai_gen_plugins.overfitted import nif_files
 from compressai_gen_plugins.overfitted.chunks import joined, parted
-from compressai_gen_plugins.overfitted.fits import Progress, check_drawn, check_metric
+from compressai_gen_plugins.overfitted.fits import Progress, check_drawn, check_loss, check_metric
 from compressai_gen_plugins.overfitted.nif import Nif, sizes_at
 from compressai_gen_plugins.overfitted.nif_fitting import fit
 from compressai_gen_plugins.overfitted.nif_schedules import SCHEDULES
@@ -37,7 +37,7 @@ class NifModel(CompressionModel):
 
     Raises:
         OptionError: for an unknown quality.
-        UnknownNameError: for an unknown preset.
+        UnknownNameError: for an unknown preset or loss.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class NifModel(CompressionModel):
         self.sizes = sizes_at(quality)
         if preset not in SCHEDULES:
             raise UnknownNameError("preset", preset, SCHEDULES)
+        check_loss(loss)
         self.quality, self.preset, self.loss = quality, preset, loss
         self.network = Nif(self.sizes)
         """Fresh: what every fit starts from, but for its seed."""
@@ -63,6 +64,11 @@ class NifModel(CompressionModel):
 
         It trains, so it works under ``torch.no_grad`` too, and takes its time; on a GPU the
         pictures of a batch are fitted at once.
+
+        Raises:
+            ImageError: not such pictures, or too small for the loss to judge.
+            OptionError: a picture that is too large.
+            MissingWeightsError: the weights of the loss are not on this machine.
         """
         strings = [joined(nif_files.write(network)[0]) for network in self.fitted(x)]
         return {"strings": [strings], "shape": tuple(x.shape[-2:])}
@@ -124,7 +130,7 @@ def nif(
 
     Raises:
         OptionError: for an unknown quality, or another metric.
-        UnknownNameError: for an unknown preset.
+        UnknownNameError: for an unknown preset or loss.
     """
     check_metric(metric)
     return NifModel(quality, **kwargs)
