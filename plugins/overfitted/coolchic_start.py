@@ -1,19 +1,14 @@
-"""What a fit of COOL-CHIC begins with: gains, grids, and what lambda means for a loss."""
+"""What a fit of COOL-CHIC begins with: gains and grids."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
-from compressai_gen.losses.loading import Loss
 from compressai_gen_plugins.overfitted.coolchic_cost import PREFIX
 from compressai_gen_plugins.overfitted.stack import Weights
 
 LEAST_GAIN = 16.0
 """Of all grids, after a warm-up."""
-
-LEAST_GROWTH = 1e-10
-"""Of a mean square: below it, at 90 dB, float32 tells no difference."""
 
 
 def lifted(weights: Weights, least: float) -> Weights:
@@ -50,17 +45,3 @@ def without_latents(weights: Weights) -> Weights:
         name: torch.zeros_like(value) if name.startswith(grids) else value
         for name, value in weights.items()
     }
-
-
-def exchange_rate(error: Tensor, loss: Loss, x: Tensor) -> float | None:
-    """``dD / dMSE`` along a growth of the error; None where there is no error to grow.
-
-    Args:
-        error: of a picture that is drawn, shape (1, 3, H, W).
-        loss: D.
-        x: the picture, in [0, 1].
-    """
-    near, far = x + error, x + 1.05 * error
-    growth = float((far - x).square().mean() - (near - x).square().mean())
-    slope = float((loss(far, x) - loss(near, x)).mean())
-    return slope / growth if growth > LEAST_GROWTH and slope > 0 else None

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compressai_gen.losses.exchange import exchange_rate
 from compressai_gen.losses.loading import Loss
 from compressai_gen_plugins.overfitted.coolchic import CoolChic, grid_sizes
 from compressai_gen_plugins.overfitted.coolchic_cost import PREFIX, Cost, noise_of
 from compressai_gen_plugins.overfitted.coolchic_schedules import Stage
-from compressai_gen_plugins.overfitted.coolchic_start import exchange_rate
 from compressai_gen_plugins.overfitted.coolchic_versions import Version
 from compressai_gen_plugins.overfitted.coolchic_weights import Steps, kinds, rounded, weight_bits
 from compressai_gen_plugins.overfitted.fits import Progress
