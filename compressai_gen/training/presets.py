@@ -173,9 +173,9 @@ def remember(recipe: Recipe, out: Path, identity: Sequence[str]) -> None:
     if file.exists():
         before = _begun(file)
         for key in identity:
-            if before.get(key) != now[key]:
+            if before.get(key, now[key]) != now[key]:  # of an older run, a choice that was none
                 raise OptionError(
-                    f"{out} holds a run with {key}={before.get(key)}, asked for is {now[key]}: "
+                    f"{out} holds a run with {key}={before[key]}, asked for is {now[key]}: "
                     "give another --out, or the same settings to go on"
                 )
     write_file(file, (json.dumps(now, indent=2) + "\n").encode())

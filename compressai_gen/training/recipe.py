@@ -82,13 +82,18 @@ class VariableRateRecipe(Recipe):
     Attributes:
         architecture: zoo name.
         metric: distortion, a registered loss such as "mse" or "ms-ssim".
-        multipliers: lambda of each rate point, from quality 0 up, ascending.
+        multipliers: lambda of each rate point, from quality 0 up, ascending: for "ms-ssim" if that
+            is the metric, otherwise for "mse", and adapted to other metrics.
+        same_lambda: leave lambda alone, whatever the metric, as the paper of the losses does. Where
+            a metric's numbers are small beside the square error of 8 bits, the rate is then all
+            that counts.
         weight_exponent: see :func:`compressai_gen.losses.rate_distortion.balanced_weights`.
     """
 
     architecture: str
     metric: str = "mse"
     multipliers: tuple[float, ...]
+    same_lambda: bool = False
     weight_exponent: float = 0.5
 
     def check(self) -> None:

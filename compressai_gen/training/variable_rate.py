@@ -9,7 +9,7 @@ from compressai_gen.errors import CheckpointError
 from compressai_gen.training.presets import Recipes, Run
 from compressai_gen.training.recipe import VariableRateRecipe
 
-IDENTITY = ("architecture", "arguments", "metric", "multipliers")
+IDENTITY = ("architecture", "arguments", "metric", "multipliers", "same_lambda")
 """Fields that a run cannot change on its way."""
 
 

@@ -50,6 +50,8 @@ def register_zoo_models(register: RegisterZooModel) -> None:
 @hookimpl
 def register_recipes(register: RegisterRecipe) -> None:
     metric = Option("metric", str, "mse", "distortion, a registered loss", verbs=("train",))
+    told = "leave lambda alone for losses other than mse"
+    same_lambda = Option("same_lambda", bool, False, told, verbs=("train",))
     for name, recipe in {
         "cheng2020-anchor-vbr": "CHENG2020_ANCHOR_VBR",
         "cheng2020-attn-vbr": "CHENG2020_ATTN_VBR",
@@ -57,4 +59,4 @@ def register_recipes(register: RegisterRecipe) -> None:
         "mbt2018-mean-gain-vbr": "MBT2018_MEAN_GAIN_VBR",
     }.items():
         told = "the zoo model of this name, at every rate at once"
-        register(name, f"{HERE}.recipe:{recipe}", options=(metric,), help=told)
+        register(name, f"{HERE}.recipe:{recipe}", options=(metric, same_lambda), help=told)
