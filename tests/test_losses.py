@@ -9,7 +9,7 @@ import torch
 from data import needs, shared_data
 
 import compressai_gen  # noqa: F401  (fills the registries)
-from compressai_gen.errors import ImageError, UnknownNameError
+from compressai_gen.errors import ImageError, OptionError, UnknownNameError
 from compressai_gen.losses import pictures
 from compressai_gen.losses.loading import load_loss
 
@@ -96,6 +96,29 @@ def test_data_scale_decides_what_log_cosh_is():
     assert torch.equal(load_loss("mse")(noisy, x), 255**2 * pictures.squared(noisy, x))
 
 
+def test_scale_and_weight_can_be_set():
+    x, y = torch.rand(2, 1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    loss = load_loss("lc-ssim", data_scale=255, alpha=0.5)
+    assert torch.equal(loss(y, x), pictures.lc_ssim(y, x, 255, 0.5))
+    assert torch.equal(load_loss("l1", data_scale=2)(y, x), pictures.l1(y, x, 2))
+    assert load_loss("l1") is pictures.l1
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("mse", {"data_scale": 2}, "loss mse has no data_scale; .* it has neither"),
+        ("l1", {"alpha": 0.1}, "loss l1 has no alpha; .* it has data_scale"),
+        ("lpips-alex", {"alpha": 0.1}, "loss lpips-alex has no alpha"),
+        ("l1", {"data_scale": 0}, "data_scale 0 of loss l1: give a finite number above 0"),
+        ("lc-ssim", {"alpha": math.nan}, "alpha nan of loss lc-ssim"),
+    ],
+)
+def test_settings_that_a_loss_does_not_have(name, settings, words):
+    with pytest.raises(OptionError, match=words):
+        load_loss(name, **settings)
+
+
 def test_the_mixtures():
     x = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     y = (x + 0.05).clamp(0, 1)
@@ -146,5 +169,9 @@ def test_compressais_registry_has_them():
     out = criterion({"x_hat": x, "likelihoods": likelihoods}, x)
     assert float(out["bpp_loss"]) == pytest.approx((8 * 4 + 4 * 2) / 1024)
     assert float(out["loss"]) == pytest.approx(float(out["bpp_loss"]), abs=1e-5)
+    y = 1 - x
+    own = CRITERIONS["PictureRateDistortionLoss"](2.0, "l1-ssim", data_scale=2, alpha=0.5)
+    out = own({"x_hat": y, "likelihoods": likelihoods}, x)
+    assert torch.equal(out["distortion_loss"], pictures.l1_ssim(y, x, 2, 0.5).mean())
     with pytest.raises(UnknownNameError):
         CRITERIONS["PictureRateDistortionLoss"](loss="l3")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from quick_fits import psnr, small_photo, tensor_of
 
-from compressai_gen_plugins.overfitted import nif, nif_fitting, stack
+from compressai_gen.losses.pictures import log_cosh
+from compressai_gen_plugins.overfitted import nif, nif_cost, nif_fitting, stack
 from compressai_gen_plugins.overfitted.codec import NifCodec
 from compressai_gen_plugins.overfitted.nif import (
     QUALITIES,
@@ -165,6 +167,16 @@ def l1_of(network, x):
 def fitting_of(x, schedule):
     torch.manual_seed(0)
     return Fitting(x[None], Nif(SMALL), schedule, loss_of("l1", x.device))
+
+
+def test_a_loss_sees_pictures_in_nifs_range_but_for_one_with_a_scale_of_its_own(photo, monkeypatch):
+    x, y = tensor_of(photo)[None], torch.full((1, 3, 30, 40), 0.5)
+    cpu = torch.device("cpu")
+    assert torch.equal(loss_of("log-cosh", cpu)(y, x), log_cosh(y, x, 2))
+    for set_to in (1, 255):
+        own = partial(log_cosh, data_scale=set_to)
+        monkeypatch.setattr(nif_cost, "load_loss", lambda name, own=own: own)
+        assert torch.equal(loss_of("own", cpu)(y, x), log_cosh(y, x, set_to))
 
 
 def test_the_best_state_is_that_of_the_trained_loss(photo):

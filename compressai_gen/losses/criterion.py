@@ -27,16 +27,25 @@ class PictureRateDistortionLoss(nn.Module):
         same_lambda: leave lambda alone, whatever the loss, as the paper of the losses does. Others
             than ``mse`` are of images in [0, 1], where the square of an error is 255**2 times
             smaller: a lambda of mse is none for them.
+        data_scale, alpha: as for :func:`load_loss`.
 
     Raises:
         UnknownNameError: no such loss.
+        OptionError: the loss has no such setting, or it is not a finite number above 0.
         MissingWeightsError: its weights are not on this machine.
     """
 
-    def __init__(self, lmbda: float = 0.01, loss: str = "mse", same_lambda: bool = False) -> None:
+    def __init__(
+        self,
+        lmbda: float = 0.01,
+        loss: str = "mse",
+        same_lambda: bool = False,
+        data_scale: float | None = None,
+        alpha: float | None = None,
+    ) -> None:
         super().__init__()
         self.lmbda, self.name = lmbda, loss
-        self.distortion: Any = load_loss(loss)
+        self.distortion: Any = load_loss(loss, data_scale=data_scale, alpha=alpha)
         self.is_adapted = not same_lambda and loss not in OWN_MULTIPLIERS
 
     def forward(

@@ -17,11 +17,12 @@ DATA_SCALE = 2.0
 
 
 def loss_of(name: str, device: torch.device) -> Loss:
-    """A registered loss, at NIF's scale of data where it has one."""
+    """A registered loss, at NIF's scale of data where it has one that a partial does not set."""
     loss: Any = load_loss(name)
     if isinstance(loss, nn.Module):
         return loss.to(device)
-    has_scale = "data_scale" in signature(loss).parameters
+    is_set = isinstance(loss, partial) and "data_scale" in loss.keywords
+    has_scale = "data_scale" in signature(loss).parameters and not is_set
     return partial(loss, data_scale=DATA_SCALE) if has_scale else loss
 
 
