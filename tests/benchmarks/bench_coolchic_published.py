@@ -18,6 +18,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +27,11 @@ from PIL import Image
 from scipy.interpolate import PchipInterpolator
 
 from compressai_gen.bitstream import Header, codec_fingerprint, pack
+from compressai_gen.codec import codec_for
 from compressai_gen.images import to_tensor
 from compressai_gen_plugins.overfitted import coolchic_files
 from compressai_gen_plugins.overfitted.codec import NO_SYNTHESIS, CoolChicV1Codec, CoolChicV2Codec
-from compressai_gen_plugins.overfitted.coolchic_fitting import Fitted, fit
+from compressai_gen_plugins.overfitted.coolchic_fitting import fit
 from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES
 from compressai_gen_plugins.overfitted.fits import Progress
 
@@ -51,24 +53,24 @@ def published(path: Path) -> dict[str, Table]:
     return found
 
 
-def at_rate(table: Table, bpp: float) -> float:
-    """dB published at a rate, which must lie between those of the table."""
-    rates, qualities = zip(*sorted(table.values()), strict=True)
+def at_rate(points: Iterable[tuple[float, float]], bpp: float) -> float:
+    """dB published at a rate, which must lie between those of the points, else NaN."""
+    rates, qualities = zip(*sorted(points), strict=True)
     return float(PchipInterpolator(np.log(rates), qualities, extrapolate=False)(math.log(bpp)))
 
 
-def file_of(fitted: Fitted, codec: str, height: int, width: int) -> bytes:
-    """A finished fit as ``cgen compress`` writes it, but for the quality."""
-    chunks, crc = coolchic_files.write(*fitted)
+def file_of(written: tuple[list[bytes], int], codec: str, height: int, width: int) -> bytes:
+    """Chunks and CRC32 of a fit as ``cgen compress`` writes them, but for the quality."""
+    chunks, crc = written
     sizes = {"height": height, "width": width}
     header = Header(codec_fingerprint(codec), NO_SYNTHESIS, **sizes, symbols_crc=crc)
     return pack(header, chunks)
 
 
-def measured(data: bytes, codec: str, path: Path) -> tuple[float, float]:
+def measured(data: bytes, path: Path) -> tuple[float, float]:
     """Bits per pixel of a file, and dB of its picture beside the original."""
     original = np.asarray(Image.open(path).convert("RGB"), dtype=float)
-    drawn = np.asarray(CODECS[codec]().decompress(data), dtype=float)
+    drawn = np.asarray(codec_for(data).decompress(data), dtype=float)
     mse = np.square(drawn - original).mean()
     return 8 * len(data) / (original.size // 3), float(10 * np.log10(255**2 / mse))
 
@@ -107,20 +109,22 @@ def main() -> None:
     )
     results, tables = [], published(args.published)
     for (path, multiplier), (network, steps) in zip(jobs, fits, strict=True):
-        data = file_of((network.cpu(), steps), args.codec, *x.shape[2:])
+        written = coolchic_files.write(network.cpu(), steps)
+        data = file_of(written, args.codec, *x.shape[2:])
         if args.files is not None:
             args.files.mkdir(parents=True, exist_ok=True)
             (args.files / f"{path.stem}-{args.codec}-{multiplier:g}.cgen").write_bytes(data)
-        bpp, psnr = measured(data, args.codec, path)
+        bpp, psnr = measured(data, path)
         theirs = tables[path.stem]
+        there = at_rate(theirs.values(), bpp)
         results.append(
             {
                 "picture": path.stem,
                 "lambda": multiplier,
                 "bpp": round(bpp, 4),
                 "psnr": round(psnr, 3),
-                "published at that rate": round(at_rate(theirs, bpp), 3),
-                "difference": round(psnr - at_rate(theirs, bpp), 3),
+                "published at that rate": round(there, 3),
+                "difference": round(psnr - there, 3),
                 "cost": round(10 ** (-psnr / 10) + multiplier * bpp, 7),
                 "published cost": round(cost_of(theirs, multiplier), 7),
             }
