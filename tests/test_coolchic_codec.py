@@ -176,10 +176,10 @@ def test_the_zoo_also_without_gradients(photo):
         model(x)
 
 
-@pytest.fixture(scope="module")
-def file(photo):
-    chunks, crc = coolchic_files.write(*fit(tensor_of(photo), V2, 1e-3, QUICK))
-    header = Header(codec_fingerprint("cool-chic-v2"), bytes(2), 30, 40, crc, quality=3)
+@pytest.fixture(scope="module", params=[V1, V2], ids=lambda v: v.name)
+def file(request, photo):
+    chunks, crc = coolchic_files.write(*fit(tensor_of(photo), request.param, 1e-3, QUICK))
+    header = Header(codec_fingerprint(request.param.name), bytes(2), 30, 40, crc, quality=3)
     return pack(header, chunks)
 
 
@@ -187,15 +187,15 @@ def test_a_file_decodes_alike_with_any_number_of_threads(file):
     before, pictures = torch.get_num_threads(), []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        pictures.append(CoolChicV2Codec().decompress(file, output_type="np").astype(int))
+        pictures.append(codec_for(file).decompress(file, output_type="np").astype(int))
     torch.set_num_threads(before)
     assert pictures[0].shape == (30, 40, 3)
     assert np.abs(pictures[0] - pictures[1]).max() <= 1
 
 
 def test_damaged_and_hostile_files(file):
-    codec, rng = CoolChicV2Codec(), random.Random(0)
-    for number in range(20_000):
+    codec, rng = codec_for(file), random.Random(0)
+    for number in range(10_000):
         bad = damaged(file, number, rng)
         if bad != file:
             with pytest.raises(BitstreamError):
@@ -212,12 +212,12 @@ def test_damaged_and_hostile_files(file):
         with pytest.raises(BitstreamError):
             codec.decompress(pack(header, attack))
     refused = 0
-    for attack in itertools.islice(attacks(chunks, rng), 2000):
+    for attack in itertools.islice(attacks(chunks, rng), 1000):
         try:
             assert codec.decompress(pack(header, attack)).size == (40, 30)
         except BitstreamError:
             refused += 1
-    assert refused > 1500
+    assert refused > 750
 
 
 def attacks(chunks, rng):
