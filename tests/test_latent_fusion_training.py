@@ -136,6 +136,18 @@ def test_the_ablation_variants(cgen, photos, checkpoints):
     assert recorded["base_synthesis"] != original["base_synthesis"]
 
 
+def test_a_synthesis_of_its_own_keeps_what_the_codec_was_trained_for(cgen, photos):
+    base = CompressionModelComponent.from_compressai(
+        exported("mbt2018-mean"), quality=3, metric="ms-ssim"
+    )
+    base.save_pretrained("base")
+    train = ("train", "latent-fusion", "--data", photos, "--base", "base", *TINY)
+    status, _, err = cgen(*train, "--out", "two", "--steps", 1, "--preset", "variant-2")
+    assert status == 0, err
+    config = read_config("two/codec")
+    assert (config.quality, config.metric) == (3, "ms-ssim")
+
+
 def test_missing_weights_of_the_loss_are_told(cgen, photos, checkpoints, monkeypatch):
     monkeypatch.delenv("COMPRESSAI_GEN_WEIGHTS", raising=False)
     monkeypatch.setenv("TORCH_HOME", str(photos))

@@ -140,9 +140,14 @@ class FusionRun:
         from compressai_gen.codec.model_codec import synthesis_hash
 
         codec = self.codec
-        arguments = constructor_arguments(codec.model)
-        folder = self.out / "codec"
-        save_model(codec.model.cpu(), folder, architecture=codec.name, arguments=arguments)
+        save_model(
+            codec.model.cpu(),
+            self.out / "codec",
+            architecture=codec.name,
+            arguments=constructor_arguments(codec.model),
+            quality=None if codec.quality_range or codec.quality is None else int(codec.quality),
+            metric=codec.metric,
+        )
         fusion.register_to_config(base_synthesis=synthesis_hash(codec.model).hex())
 
     def fusion(self) -> LatentFusionModel:
