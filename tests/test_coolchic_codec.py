@@ -21,7 +21,7 @@ import compressai_gen  # noqa: F401  (fills the zoo)
 from compressai_gen import codec_for
 from compressai_gen.bitstream import Header, codec_fingerprint, pack, unpack
 from compressai_gen.errors import BitstreamError, OptionError
-from compressai_gen_plugins.overfitted import coolchic_files
+from compressai_gen_plugins.overfitted import arm_tables, coolchic_files
 from compressai_gen_plugins.overfitted.codec import CoolChicV2Codec
 from compressai_gen_plugins.overfitted.coolchic import CoolChic
 from compressai_gen_plugins.overfitted.coolchic_cost import PREFIX
@@ -191,6 +191,12 @@ def test_a_file_decodes_alike_with_any_number_of_threads(file):
     torch.set_num_threads(before)
     assert pictures[0].shape == (30, 40, 3)
     assert np.abs(pictures[0] - pictures[1]).max() <= 1
+
+
+def test_tables_are_built_once_whatever_the_number_of_grids(file):
+    arm_tables.tables.cache_clear()
+    codec_for(file).decompress(file)
+    assert arm_tables.tables.cache_info().misses == 1
 
 
 def test_damaged_and_hostile_files(file):

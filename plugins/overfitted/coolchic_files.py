@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from compressai_gen.errors import CodecError, CorruptedFileError
-from compressai_gen_plugins.overfitted import arm_coding
+from compressai_gen_plugins.overfitted import arm_coding, arm_tables
 from compressai_gen_plugins.overfitted.coolchic import CoolChic, grid_sizes
 from compressai_gen_plugins.overfitted.coolchic_versions import GRIDS, Version
 from compressai_gen_plugins.overfitted.coolchic_weights import FINEST, Steps, levels, put, tensors
@@ -68,6 +68,7 @@ def read(
         arm = arm_coding.integer_arm(network.arm, tails)
     except CodecError as error:
         raise CorruptedFileError(str(error)) from error
+    arm_tables.tables(tails)  # now, or every thread would build them
     sizes = grid_sizes(height, width)
     with ThreadPoolExecutor() as pool:
         grids = list(pool.map(lambda d, s: arm_coding.decode(d, *s, arm), chunks[2:], sizes))
