@@ -144,14 +144,14 @@ def test_an_interrupted_evaluation_repeats_no_fit(cgen, work, monkeypatch):
     monkeypatch.setitem(nif_model.SCHEDULES, "draft", QUICK)
     fitted, fit_one = [], NifCodec.fit
 
-    def interrupted(self, x, quality, *arguments, **options):
+    def interrupted(self, model, x, *arguments):
         if len(fitted) == 2:
             raise KeyboardInterrupt
-        return counted(self, x, quality, *arguments, **options)
+        return counted(self, model, x, *arguments)
 
-    def counted(self, x, quality, *arguments, **options):
-        fitted.append((quality, *x.shape[1:]))
-        return fit_one(self, x, quality, *arguments, **options)
+    def counted(self, model, x, *arguments):
+        fitted.append((model.quality, *x.shape[1:]))
+        return fit_one(self, model, x, *arguments)
 
     command = ("evaluate", ".", "--codec", "nif", "--quality", "1,2,3", "--preset", "draft")
     for fit_as, status in ((interrupted, 1), (counted, 0)):
