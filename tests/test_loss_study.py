@@ -19,6 +19,7 @@ from compressai_gen.codec import open_codec
 from compressai_gen.evaluation import run as run_module
 from compressai_gen.evaluation.classic import CLASSIC
 from compressai_gen.evaluation.schema import Report
+from compressai_gen_plugins.overfitted import study_details
 from compressai_gen_plugins.overfitted.coolchic_fitting import Fitting
 from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES
 from compressai_gen_plugins.overfitted.study_details import (
@@ -88,9 +89,10 @@ def test_details_are_from_the_files(cgen, photos, monkeypatch):
     parts = ("--losses", "mse"), ("--losses", "l1", "--baselines", "")
     assert all(study(cgen, *SMALL, *part)[0] == 0 for part in parts)
     whole = ("--losses", "mse,l1", "--picture", "cup.png")
+    monkeypatch.setattr(study_details, "COLUMNS", 3)
     status, _, err = study(cgen, *SMALL, *whole)
     assert (status, "details.png" in err) == (0, False)
-    drawn = panels("study/details.png", [4, 1])
+    drawn = panels("study/details.png", [3, 1, 1])
     original = np.asarray(Image.open("photos/cup.png"))
     assert np.array_equal(drawn[0], original)
     curves = ("cool-chic-v1-mse", "jpeg", "avif", "cool-chic-v1-l1")

@@ -32,6 +32,7 @@ SIDE = 128
 """Of a detail, in the middle of the picture."""
 PANEL = 384
 """What its longer side is enlarged to, at least."""
+COLUMNS = 4
 GAP, CAPTION = 12, 72
 """Pixels between panels, and under them."""
 DPI = 128
@@ -91,7 +92,7 @@ def draw(plans: Mapping[Key, Plan], curves: Mapping[Key, Report], picture: str) 
     original = next(iter(plans.values())).dataset.load(picture)
     told = f"original\n{picture}\n{original.width}x{original.height}"
     rows[0].insert(0, (detail(original), told))
-    return encoded(sheet(rows), dpi=DPI)
+    return encoded(sheet(wrapped(rows)), dpi=DPI)
 
 
 def kept(plan: Plan, report: Report, picture: str) -> list[Kept]:
@@ -141,6 +142,11 @@ def rows_of(keys: Sequence[Key]) -> list[list[Key]]:
         for name in dict.fromkeys(codec for codec, _ in keys)
     ]
     return [[key for key in keys if first[key[0]] == key[1]], *filter(None, others)]
+
+
+def wrapped(rows: Sequence[Sequence[Panel]]) -> list[Sequence[Panel]]:
+    """The same in rows of at most `COLUMNS`."""
+    return [row[at : at + COLUMNS] for row in rows for at in range(0, len(row), COLUMNS)]
 
 
 def panel(key: Key, file: Kept) -> Panel:
