@@ -10,7 +10,7 @@ from cgen_command import work as work
 from quick_fits import fit, small_photo, tensor_of
 
 from compressai_gen.errors import CheckpointError
-from compressai_gen_plugins.overfitted import coolchic_files, coolchic_training
+from compressai_gen_plugins.overfitted import coolchic_files, coolchic_fitting, coolchic_training
 from compressai_gen_plugins.overfitted.coolchic_fitting import Fitting
 from compressai_gen_plugins.overfitted.coolchic_schedules import SCHEDULES, Schedule, Stage
 from compressai_gen_plugins.overfitted.coolchic_versions import V1, V2
@@ -76,6 +76,16 @@ def test_a_damaged_state_is_told(x, tmp_path):
     state.write_bytes(state.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match="damaged: remove it, or give another folder"):
         fit(x, V1, 1e-3, SHORT, state=tmp_path)
+
+
+def test_a_state_of_another_layout_is_not_looked_at(x, tmp_path, steps, monkeypatch):
+    """Such as an older version's, in the same folder."""
+    with monkeypatch.context() as older:
+        older.setattr(coolchic_fitting, "LAYOUT", 1)
+        fit(x, V1, 1e-3, SHORT, state=tmp_path)
+    steps["done"] = 0
+    fit(x, V1, 1e-3, SHORT, state=tmp_path)
+    assert steps["done"] == 22
 
 
 def test_a_finished_fit_is_read_by_the_same_alone(x, tmp_path, steps):

@@ -37,6 +37,9 @@ KEPT = (
 )
 """Of `Fitting`, in its state, as they are."""
 
+LAYOUT = 2
+"""Of a state: one of another layout is of another fit, hence not looked at."""
+
 Fitted = tuple[CoolChic, Steps]
 """A network with the weights of a file, and their steps."""
 
@@ -82,7 +85,7 @@ def fit(
     multipliers = [multiplier] * len(x) if isinstance(multiplier, int | float) else multiplier
     chosen = schedule if start is None else schedule.continued()
     settings = {"codec": version.name, "quality": list(multipliers), "preset": chosen}
-    settings |= {"loss": loss, "same_lambda": same_lambda, "seed": seed}
+    settings |= {"loss": loss, "same_lambda": same_lambda, "seed": seed, "layout": LAYOUT}
     settings["start"] = 0 if start is None else checksum(start.state_dict().values())
     with training(seed):
         x = checked(x, version.name, NUMBERS_A_PIXEL)
