@@ -14,6 +14,7 @@ from small_fusion import photograph as photograph
 from small_fusion import pipe as pipe
 from small_fusion import runs as runs
 from small_models import picture
+from toys import tensors_for_callback
 
 from compressai_gen.bitstream import unpack
 from compressai_gen.errors import BitstreamError, CheckpointError, OptionError, SizeLimitError
@@ -236,14 +237,7 @@ class TestCall:
         verbs = ((pipe, photograph), (pipe.decompress, data), (pipe.fuse, data))
         for verb, given in verbs:
             for names in (["latents"], []):
-                seen = []
-                verb(
-                    given,
-                    num_inference_steps=1,
-                    callback_on_step_end=lambda _p, _s, _t, kept, seen=seen: seen.extend(kept),
-                    callback_on_step_end_tensor_inputs=names,
-                )
-                assert seen == names
+                assert tensors_for_callback(verb, given, names) == names
         runs.clear()
         for verb, given in verbs:
             for names in (["latents", "prompt_embeds"], "latents", None):

@@ -22,6 +22,7 @@ from PIL import Image
 from small_diffeic import small_pipeline, small_unet, small_vae, steering, tiny_vae
 from small_models import picture, small_model
 from test_fuzz import attacks, damaged
+from toys import tensors_for_callback
 
 import compressai_gen  # noqa: F401  (makes the pipelines known)
 from compressai_gen.bitstream import Header, unpack
@@ -158,14 +159,7 @@ def test_tensors_for_the_callback(pipe, data):
     verbs = ((pipe, photo()), (pipe.decompress, data), (pipe.render, pipe.read(data)))
     for verb, given in verbs:
         for names in (["latents"], []):
-            seen = []
-            verb(
-                given,
-                num_inference_steps=1,
-                callback_on_step_end=lambda _p, _s, _t, kept, seen=seen: seen.extend(kept),
-                callback_on_step_end_tensor_inputs=names,
-            )
-            assert seen == names
+            assert tensors_for_callback(verb, given, names) == names
         with pytest.raises(OptionError, match=r"'z_c'\]: give \['latents'\]"):
             verb(given, callback_on_step_end_tensor_inputs=["z_c"])
 

@@ -80,3 +80,15 @@ def register_mean_colour(codecs: Registry) -> None:
 def register_grey(enhancers_: Registry) -> None:
     preset = Option("preset", str, "fast", "not kept in files")
     enhancers_.add("test", "grey", "toys:Grey", codecs=(DEFAULT,), options=(TAU, preset))
+
+
+def tensors_for_callback(verb: Any, given: Any, names: list[str]) -> list[str]:
+    """The names of what ``callback_on_step_end`` gets in one step of a sampling pipeline."""
+    seen: list[str] = []
+    verb(
+        given,
+        num_inference_steps=1,
+        callback_on_step_end=lambda _pipe, _step, _timestep, tensors: seen.extend(tensors),
+        callback_on_step_end_tensor_inputs=names,
+    )
+    return seen
